@@ -1,0 +1,54 @@
+# `make demo` runs the main job, `make test` passes the tests; both set up what they need first.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+APT    := sip-tester
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench clean
+
+help:
+	@printf '%s\n' 'make demo    one simulated call, end to end' 'make test    all tests' \
+	  'make check   formatting, lint, types, layers' 'make bench   measurements beside the peers' 'make clean   remove what make made'
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "trunkside needs Python 3.11 or newer; $(PYTHON) is older. Say which with: make PYTHON=python3.12 …" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+
+$(VENV)/.run: pyproject.toml | $(BIN)/python
+	@echo 'setting up $(VENV) …'
+	@$(BIN)/python -m pip install --quiet --editable '.[lab]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.run
+	@echo 'setting up the test tools …'
+	@$(BIN)/python -m pip install --quiet --editable '.[lab]' --group check --group test --group peers
+	@touch $@
+
+$(VENV)/.apt: Makefile
+	@missing=$$(for p in $(APT); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	if [ -z "$$missing" ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing $$missing …"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	else echo "the tests need these Debian packages, please install them: $$missing" >&2; exit 2; fi
+	@mkdir -p $(VENV) && touch $@
+
+demo: $(VENV)/.run
+	@$(BIN)/trunkside demo $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(VENV)/.dev | $(VENV)/.apt
+	$(BIN)/pytest $(ARGS)
+
+bench: $(VENV)/.dev | $(VENV)/.apt
+	$(BIN)/python -m tests.bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

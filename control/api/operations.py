@@ -1,0 +1,155 @@
+"""Handlers for whoever runs control: the outbox, the sidecars, health and metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from sqlalchemy.exc import SQLAlchemyError
+
+from control.api.problems import Problem
+from control.api.queries import MOST_PER_PAGE, number
+from control.api.state import STATE
+from control.clock import as_text, now_us
+from control.delivery import outbox
+from control.store.schema import calls, deliveries, sidecars
+
+_STATES = ("pending", "delivered", "dead", "superseded")
+_SHOWN = [column for column in deliveries.c if column.name not in ("body", "credential")]
+
+
+async def list_deliveries(request: web.Request) -> web.Response:
+    """`{"deliveries": […], "next": cursor or null}`, newest first; filters `state`, `call`, `call_id`."""
+    query = request.query
+    statement = sa.select(*_SHOWN)
+    if "state" in query:
+        if query["state"] not in _STATES:
+            raise Problem(400, f"state is one of {', '.join(_STATES)}")
+        statement = statement.where(deliveries.c.state == query["state"])
+    if "call" in query:
+        statement = statement.where(deliveries.c.call == query["call"])
+    if "call_id" in query:
+        statement = statement.where(deliveries.c.label == query["call_id"])
+    if "cursor" in query:
+        statement = statement.where(deliveries.c.id < number(query, "cursor", 0, 0, 10**11))
+    limit = number(query, "limit", 50, 1, MOST_PER_PAGE)
+    async with request.app[STATE].store.read() as conn:
+        found = (await conn.execute(statement.order_by(deliveries.c.id.desc()).limit(limit + 1))).all()
+    following = str(found[limit - 1].id) if len(found) > limit else None
+    return web.json_response({"deliveries": [_delivery(row) for row in found[:limit]], "next": following})
+
+
+async def retry_delivery(request: web.Request) -> web.Response:
+    """Make a dead or superseded delivery due now. 404 for an unknown one, 409 for one that is under way or done."""
+    state = request.app[STATE]
+    async with state.store.read() as conn:
+        wanted = int(request.match_info["id"][:18])
+        before = (await conn.execute(sa.select(*_SHOWN).where(deliveries.c.id == wanted))).one_or_none()
+    if before is None:
+        raise Problem(404, "no delivery has this id: ids are those of GET /v1/deliveries")
+    if before.state not in ("dead", "superseded"):
+        raise Problem(409, f"this delivery is {before.state}: only a dead or superseded one can be tried again")
+    row = await outbox.retry(state.store, before.id, now_us())
+    state.worker.wake()
+    return web.json_response(_delivery(row if row is not None else before))
+
+
+def _delivery(row: sa.Row[Any]) -> dict[str, object]:
+    return {
+        "id": row.id,
+        "destination": row.destination,
+        "kind": row.kind,
+        "call_id": row.label,
+        "call": row.call,
+        "workspace_id": row.workspace,
+        "agent_id": row.agent,
+        "state": row.state,
+        "attempts": row.attempts,
+        "next_at": as_text(row.next_at_us) if row.state == "pending" else None,
+        "under_way": row.state == "pending" and row.lease is not None,
+        "last_error": row.last_error,
+        "created_at": as_text(row.created_us),
+        "finished_at": as_text(row.finished_us),
+    }
+
+
+async def list_sidecars(request: web.Request) -> web.Response:
+    """The sidecars that ever uploaded, with the time they were last heard."""
+    live = (
+        sa.select(sa.func.count())
+        .select_from(calls)
+        .where(calls.c.sidecar == sidecars.c.name, calls.c.ended_us.is_(None))
+        .scalar_subquery()
+    )
+    async with request.app[STATE].store.read() as conn:
+        found = (await conn.execute(sa.select(sidecars, live.label("live")).order_by(sidecars.c.name))).all()
+    shown = [
+        {"name": row.name, "version": row.version, "first_seen_at": as_text(row.first_seen_us), "last_seen_at": as_text(row.last_seen_us),
+         "facts": row.facts, "live_calls": row.live}
+        for row in found
+    ]  # fmt: skip
+    return web.json_response({"sidecars": shown})
+
+
+async def livez(request: web.Request) -> web.Response:
+    """200 while all tasks run: what failed here only a restart mends."""
+    failures = request.app[STATE].failures
+    if failures:
+        raise Problem(500, "; ".join(f"{name} stopped: {why}" for name, why in failures.items()))
+    return web.json_response({"status": "ok"})
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """200 when reports and facts can be stored, else 503 with the reason."""
+    state = request.app[STATE]
+    why = [f"{name} stopped: {reason}" for name, reason in state.failures.items()]
+    try:
+        await state.store.check()
+    except SQLAlchemyError as error:
+        why.append(f"the database cannot be written: {str(getattr(error, 'orig', None) or error).splitlines()[0]}")
+    if why:
+        raise Problem(503, "; ".join(why))
+    return web.json_response({"status": "ok", "delivery": state.worker.describe(), "events": state.broker.describe()})
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Prometheus text: the outbox, the calls by outcome, the watchers."""
+    state = request.app[STATE]
+    async with state.store.read() as conn:
+        queued = (await conn.execute(sa.select(deliveries.c.state, sa.func.count().label("n")).group_by(deliveries.c.state))).all()
+        outcomes = (
+            await conn.execute(sa.select(calls.c.kind, calls.c.outcome, sa.func.count().label("n")).group_by(calls.c.kind, calls.c.outcome))
+        ).all()
+        oldest = await conn.scalar(sa.select(sa.func.min(deliveries.c.created_us)).where(deliveries.c.state == "pending"))
+    held = GaugeMetricFamily("trunkside_deliveries", "Deliveries in the outbox by state.", labels=["state"])
+    for row in queued:
+        held.add_metric([row.state], row.n)
+    known = GaugeMetricFamily("trunkside_calls", "Stored calls by kind and outcome.", labels=["kind", "outcome"])
+    for row in outcomes:
+        known.add_metric([row.kind, row.outcome], row.n)
+    age = GaugeMetricFamily(
+        "trunkside_outbox_oldest_seconds", "Age of the oldest pending delivery.", value=(now_us() - oldest) / 1e6 if oldest else 0.0
+    )
+    attempts = CounterMetricFamily("trunkside_delivery_attempts", "Attempts of this process by result.", labels=["result"])
+    for name, count in state.worker.results.items():
+        attempts.add_metric([name], count)
+    dropped = CounterMetricFamily(
+        "trunkside_event_readers_dropped", "Event readers dropped for reading too slowly.", value=state.broker.dropped
+    )
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collected([held, known, age, attempts, dropped]))
+    return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+class _Collected:
+    """Families that were gathered beforehand, because a collector cannot await."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        """The families."""
+        return self._families

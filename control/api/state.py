@@ -1,0 +1,43 @@
+"""What the handlers share, under typed keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from control.api.access import Access
+from control.api.events import Broker
+from control.config import ControlConfig
+from control.delivery.worker import Worker
+from control.ingest.reports import Sender
+from control.store import Store
+from control.store.vault import Vault
+
+
+@dataclass(slots=True)
+class State:
+    """All parts of a running control. `failures` names background tasks that stopped, with their reason."""
+
+    config: ControlConfig
+    store: Store
+    vault: Vault
+    worker: Worker
+    access: Access
+    broker: Broker
+    failures: dict[str, str]
+
+    @property
+    def wait_us(self) -> int:
+        """How long a report waits for its trace."""
+        return int(self.config.enrich_wait_s * 1_000_000)
+
+    def sender(self, workspace: str, agent: str, key: str | None) -> Sender:
+        """The sender of a report: configuration wins over what the request brought; a key is only kept when control has none."""
+        evaluator = self.config.evaluator
+        sealed = self.vault.seal(key) if key is not None and evaluator.key is None else None
+        ours = str(evaluator.workspace_id) if evaluator.workspace_id is not None else workspace
+        return Sender(ours, evaluator.agent_id if evaluator.agent_id is not None else agent, sealed)
+
+
+STATE = web.AppKey("state", State)

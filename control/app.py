@@ -1,0 +1,199 @@
+"""The composition root of control: builds the parts, owns their tasks, serves until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from control.api.access import Access
+from control.api.events import Broker
+from control.api.ingest import MOST_BYTES
+from control.api.problems import problems
+from control.api.routes import add_routes
+from control.api.state import STATE, State
+from control.clock import SECOND, now_us
+from control.config import ControlConfig, load, split_address
+from control.delivery import outbox, sweeper
+from control.delivery.tuner import Tuner
+from control.delivery.worker import Worker
+from control.errors import StartupError
+from control.ingest.reports import Sender
+from control.store import open_store
+from control.store.vault import open_vault
+
+log = structlog.get_logger()
+
+_SHUTDOWN_S = 10.0
+_LEASE_MARGIN_S = 15.0
+_SWEEP_S = 1.0
+_DAY_S = 86_400
+
+
+def create_app(config: ControlConfig) -> web.Application:
+    """The application; its parts come to life when it starts. A start that fails raises StartupError."""
+    access = Access(config)
+    app = web.Application(middlewares=[problems], client_max_size=MOST_BYTES + 1)
+    add_routes(app, access)
+
+    async def parts(app: web.Application) -> AsyncIterator[None]:
+        async with _running(config, access) as state:
+            app[STATE] = state
+            yield
+
+    async def close_streams(app: web.Application) -> None:
+        app[STATE].broker.close()
+
+    app.cleanup_ctx.append(parts)
+    app.on_shutdown.append(close_streams)
+    return app
+
+
+@asynccontextmanager
+async def _running(config: ControlConfig, access: Access) -> AsyncIterator[State]:
+    """Store, outbox worker and sweeper; on exit the tasks end before the store closes."""
+    vault = open_vault(config)
+    store = await open_store(config)
+    try:
+        if store.single_process:
+            await outbox.release_leases(store, now_us())
+        broker = Broker()
+        async with aiohttp.ClientSession(auto_decompress=True) as session:
+            evaluator = config.evaluator
+            worker = Worker(
+                store,
+                Tuner(session, evaluator.base_url, evaluator.timeout_s, lambda: datetime.now(UTC)),
+                lambda sealed: evaluator.key or vault.open(sealed),
+                owner=uuid.uuid4().hex,
+                waits=outbox.Patience(int(config.enrich_wait_s * SECOND), int(config.enrich_max_s * SECOND)),
+                lease_s=evaluator.timeout_s + _LEASE_MARGIN_S,
+                changed=broker.call_changed,
+            )
+            state = State(config, store, vault, worker, access, broker, failures={})
+            async with _tasks(state):
+                yield state
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def _tasks(state: State) -> AsyncIterator[None]:
+    sweep = sweeper.run(state.store, _policy(state.config), state.broker.call_changed, state.worker.wake, _SWEEP_S)
+    tasks = [asyncio.create_task(state.worker.run(), name="outbox"), asyncio.create_task(sweep, name="sweeper")]
+
+    def ended(task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            state.failures[task.get_name()] = f"{type(error).__name__}: {error}"
+            log.error("task stopped", task=task.get_name(), exc_info=error)
+
+    for task in tasks:
+        task.add_done_callback(ended)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _policy(config: ControlConfig) -> sweeper.Policy:
+    evaluator = config.evaluator
+    sender = None
+    if config.wire_only.enabled and evaluator.workspace_id is not None and evaluator.agent_id is not None:
+        sender = Sender(str(evaluator.workspace_id), evaluator.agent_id)
+    return sweeper.Policy(int(config.wire_only.grace_s * SECOND), int(config.retention.days * _DAY_S * SECOND), sender)
+
+
+@asynccontextmanager
+async def serving(config: ControlConfig) -> AsyncIterator[str]:
+    """Control, listening; gives its base URL, with the real port when the configured one is 0. Raises StartupError.
+
+    Leaving the block stops accepting, lets requests under way finish, and closes the store.
+    """
+    host, port = split_address(config.listen)
+    sock = _bind(host, port)
+    try:
+        runner = web.AppRunner(create_app(config), access_log=None, shutdown_timeout=_SHUTDOWN_S)
+        try:
+            await runner.setup()
+            await web.SockSite(runner, sock).start()
+            shown = f"[{host}]" if ":" in host else host
+            yield f"http://{shown}:{sock.getsockname()[1]}"
+        finally:
+            await runner.cleanup()
+    finally:
+        sock.close()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A bound socket, before anything else is begun: a busy port must not cost a migration."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except socket.gaierror as error:
+        raise StartupError(f"listen: {host} is no address of this machine: {error.strerror}") from None
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise StartupError(f"listen: {host}:{port} cannot be used: {error.strerror}") from None
+    return sock
+
+
+async def run(config: ControlConfig) -> None:
+    """Serve until SIGTERM or SIGINT. Raises StartupError."""
+    if not structlog.is_configured():  # the command line may have its own form
+        setup_logging()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with serving(config) as url:
+            log.info("ready", url=url, database=config.database.split("://", 1)[0], evaluator=config.evaluator.base_url)
+            await stop.wait()
+            log.info("stopping")
+        log.info("stopped")
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def setup_logging() -> None:
+    """Structured lines on stderr: JSON, or coloured text on a terminal."""
+    terminal = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if terminal else [structlog.processors.format_exc_info]),
+            structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+
+
+def main(path: str | None) -> int:
+    """Run control from a configuration file; the exit status. A start that fails prints one line."""
+    try:
+        asyncio.run(run(load(path)))
+    except StartupError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return 2
+    return 0
+
+
+__all__ = ["create_app", "main", "run", "serving", "setup_logging"]

@@ -1,0 +1,221 @@
+"""The call object, as the API shows it and as it travels inside a forwarded report.
+
+Times in turns, barge-ins and DTMF are milliseconds of call time: 0 is the 200 OK that answers the caller's INVITE leaving the sidecar.
+Every other `…_ms` is a duration. Timestamps are RFC 3339 with offset.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Kind = Literal["simulation", "production"]
+Direction = Literal["inbound", "outbound"]
+EndedBy = Literal["caller", "agent", "sidecar"]
+Outcome = Literal["linked", "repaired", "conflict", "missing", "unlinked", "pending", "not_applicable"]
+HopName = Literal["received", "carried", "echoed", "accepted"]
+TurnKind = Literal["response", "overlap", "agent_interruption"]
+BargeInKind = Literal["barge_in", "slow", "failed", "backchannel", "terminal_overlap"]
+
+
+class Model(BaseModel):
+    """Base of every contract model. Keys that a newer peer added are ignored, never fatal: the wire outlives a version."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True, ser_json_inf_nan="null")
+
+
+class Timings(Model):
+    """Milliseconds from the caller's INVITE arriving, except `auth` (spent on challenges) and `greeting` (200 OK to first agent speech)."""
+
+    to_100: float | None = None
+    to_ringing: float | None = None
+    to_answer: float | None = None
+    auth: float | None = None
+    to_first_agent_rtp: float | None = None
+    greeting: float | None = None
+
+
+class Turn(Model):
+    """One transfer of the floor from caller to agent."""
+
+    n: int
+    kind: TurnKind
+    caller_start_ms: float
+    caller_end_ms: float
+    agent_start_ms: float
+    agent_end_ms: float
+    response_latency_ms: float
+    """Start of the agent's speech minus end of the caller's speech. Negative when the agent began first (kind `overlap`)."""
+    first_audio_ms: float | None = None
+    """First agent sound of any kind after the caller's end, on the same scale as `response_latency_ms`."""
+    interrupted: bool = False
+    """The caller barged in on this agent utterance and the agent stopped."""
+    uncertainty_ms: float = 20.0
+
+
+class BargeIn(Model):
+    """A caller utterance that began while the agent spoke."""
+
+    kind: BargeInKind
+    caller_start_ms: float
+    agent_stop_ms: float | None = None
+    latency_ms: float | None = None
+
+
+class Percentiles(Model):
+    """Always with n; `p95` is left out below n = 20."""
+
+    n: int = 0
+    p50: float | None = None
+    p90: float | None = None
+    p95: float | None = None
+    max: float | None = None
+
+
+class Speech(Model):
+    """Sums over the answered call."""
+
+    caller_ms: float = 0.0
+    agent_ms: float = 0.0
+    overlap_ms: float = 0.0
+    silence_ms: float = 0.0
+    talk_ratio: float | None = None
+    """agent / (agent + caller); null when nobody spoke."""
+    dead_air: int = 0
+    """Silences longer than 3 s."""
+    detector: str = "webrtc3"
+    response_latency_ms: Percentiles = Field(default_factory=Percentiles)
+
+
+class Dtmf(Model):
+    """One RFC 4733 event."""
+
+    digit: str
+    start_ms: float
+    duration_ms: float
+
+
+class Stream(Model):
+    """What one party sent, as RFC 3550 counts it over all its SSRCs since the answer."""
+
+    codec: str | None = None
+    analysed: bool = False
+    """False: the codec was relayed untouched but its audio was not looked at."""
+    ssrcs: list[str] = Field(default_factory=list)
+    packets: int = 0
+    lost: int = 0
+    loss_pct: float = 0.0
+    duplicates: int = 0
+    reordered: int = 0
+    jitter_ms: float = 0.0
+    mos_lq: float | None = None
+    """ITU-T G.107 E-model from RTP alone: loss, burstiness, codec; no delay term."""
+    dtmf: list[Dtmf] = Field(default_factory=list)
+
+
+class RelayDelay(Model):
+    """The sidecar's own delay, packet in to packet out."""
+
+    p50_us: float | None = None
+    p99_us: float | None = None
+
+
+class Media(Model):
+    """Both directions, and what the sidecar itself did to them."""
+
+    caller: Stream = Field(default_factory=Stream)
+    agent: Stream = Field(default_factory=Stream)
+    tap_dropped: int = 0
+    """Packets that were relayed but that the analysis never saw."""
+    refused: int = 0
+    """Packets from a source that was neither negotiated nor latched."""
+    relay_delay: RelayDelay = Field(default_factory=RelayDelay)
+
+
+class Hop(Model):
+    """One piece of evidence that the identity was there."""
+
+    hop: HopName
+    at: datetime
+    evidence: str
+
+
+class Repair(Model):
+    """How a report that lacked the link was linked all the same."""
+
+    rule: str
+    """Which rule matched: `a_leg_call_id`, `b_leg_call_id`, `correlation_id`, `platform_id`, `recipient`, `to_from_time`."""
+    reported: str | None
+    """The `sip_call_id` that the report carried, if any."""
+    confidence: float
+    """0–1, from the rule's row in the matching table."""
+
+
+class Finding(Model):
+    """Something at the door that was not as it should be, and did not break the call."""
+
+    name: str
+    detail: str
+
+
+class Verdict(Model):
+    """Where the identity is now, and what became of the link."""
+
+    outcome: Outcome = "pending"
+    hops: list[Hop] = Field(default_factory=list)
+    repair: Repair | None = None
+    findings: list[Finding] = Field(default_factory=list)
+    candidates: list[str] = Field(default_factory=list)
+    """For `conflict`: the calls that the report could belong to."""
+
+
+class Reported(Model):
+    """The agent's own latencies, beside the wire's."""
+
+    response_latency_ms: list[float] = Field(default_factory=list)
+    difference_ms: list[float] = Field(default_factory=list)
+    """Wire minus reported, for the segments that could be matched in time."""
+
+
+class Call(Model):
+    """One call with both its legs."""
+
+    id: str
+    sip_call_id: str
+    b_leg_call_ids: list[str] = Field(default_factory=list)
+    platform_ids: list[str] = Field(default_factory=list)
+    kind: Kind = "production"
+    direction: Direction = "inbound"
+    route: str = ""
+    platform: str = "generic"
+    sidecar: str = ""
+    source: str | None = None
+    correlation_sha256: str | None = None
+    """Hash of the correlation token; the token itself is never shown."""
+    from_: str = Field(default="", alias="from")
+    to: str = ""
+    recipient: str | None = None
+    started_at: datetime
+    answered_at: datetime | None = None
+    ended_at: datetime | None = None
+    complete: bool = False
+    """No further fact will come: the figures are final."""
+    status: int | None = None
+    ended_by: EndedBy | None = None
+    reason: str | None = None
+    """From a closed set, the same string in logs and metrics: see `sidecar.b2bua.outcome`."""
+    cause: str | None = None
+    """The reason in words, naming who refused what."""
+    timings_ms: Timings = Field(default_factory=Timings)
+    turns: list[Turn] = Field(default_factory=list)
+    barge_ins: list[BargeIn] = Field(default_factory=list)
+    speech: Speech = Field(default_factory=Speech)
+    media: Media = Field(default_factory=Media)
+    verdict: Verdict = Field(default_factory=Verdict)
+    reported: Reported = Field(default_factory=Reported)
+
+    def as_json(self) -> dict[str, object]:
+        """The call as JSON-ready values under its public names."""
+        return self.model_dump(mode="json", by_alias=True)

@@ -1,0 +1,103 @@
+"""How both halves read a configuration file: YAML text in, a checked model out, every complaint one line that names the key and its place.
+
+Pure but for what the settings model itself looks at (the environment, for `TRUNKSIDE_…` variables, and `*_file` secrets).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import SecretStr, ValidationError
+from pydantic_settings import BaseSettings
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used. The text is one line: file and line, key, what is wrong, what to do."""
+
+
+def load(model: type[S], path: Path | None) -> S:
+    """Settings from `path` and the environment, from the environment alone for None. Raises SettingsError."""
+    text = ""
+    if path is not None:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    name = str(path) if path is not None else "environment"
+    data = _mapping(name, text)
+    try:
+        return model(**data)
+    except ValidationError as error:
+        raise SettingsError(_explain(name, text, error)) from None
+    except ValueError as error:  # an environment variable that is not the JSON its key needs
+        raise SettingsError(f"environment: {error}") from None
+
+
+def secret(value: SecretStr | None, file: Path | None, name: str) -> SecretStr | None:
+    """A secret from either of its two keys, `name` and `name_file`. Raises ValueError when both are set or the file cannot be used."""
+    if file is None:
+        return value
+    if value is not None:
+        raise ValueError(f"set {name} or {name}_file, not both")
+    try:
+        text = file.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{name}_file {file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not text:
+        raise ValueError(f"{name}_file {file} is empty")
+    return SecretStr(text)
+
+
+def _mapping(name: str, text: str) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f":{mark.line + 1}" if mark else ""
+        raise SettingsError(f"{name}{place}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
+        raise SettingsError(f"{name}:1: the file must be a mapping of settings")
+    hidden = next((key for key in loaded if key.startswith("_")), None)  # the settings library's own parameters look so
+    if hidden is not None:
+        raise SettingsError(f"{name}:{_line_of(text, [hidden])}: unknown key {hidden!r}")
+    return loaded
+
+
+def _explain(name: str, text: str, error: ValidationError) -> str:
+    """The first complaint: the others often follow from it, and a person mends one line at a time."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    location = [part for part in first["loc"] if isinstance(part, str | int)]
+    key = ".".join(str(part) for part in location)
+    line = _line_of(text, location)
+    place = f"{name}:{line}" if line else name
+    if first["type"] == "extra_forbidden":
+        return f"{place}: unknown key {key!r}" + ("" if line else " (from the environment)")
+    if first["type"] == "missing":
+        return f"{place}: key {key!r} is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {key}: {message}" if key else f"{place}: {message}"
+
+
+def _line_of(text: str, location: list[str | int]) -> int | None:
+    """The line on which the key of `location` stands, or None when it is not in the file."""
+    node = yaml.compose(text, Loader=yaml.SafeLoader) if text.strip() else None
+    line: int | None = None
+    for part in location:
+        found = None
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == part:
+                    found, line = value, key.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            found = node.value[part]
+            line = found.start_mark.line + 1
+        if found is None:
+            return None if part == location[0] else line
+        node = found
+    return line

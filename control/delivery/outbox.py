@@ -1,0 +1,170 @@
+"""The outbox's transactions: claiming what is due, fixing a report's final body, and settling what became of an attempt.
+
+Invariants. A body is written once, before its first attempt, in the transaction that claims it, so every attempt sends the same bytes.
+A claim is a lease: the row stays pending and falls due again when the lease ends, so a process that dies loses nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, assert_never
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from control.clock import SECOND, as_datetime
+from control.contract.call import Call, Hop
+from control.delivery.destination import Delivered, Later, Refused, Result, backoff_s
+from control.matching.splice import compare, enrich, link_of
+from control.matching.verdict import patience
+from control.store import Store, linking, rows
+from control.store.schema import deliveries, reports
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a report waits for its call, microseconds: `wait_us` after its arrival or the call's end, `cap_us` while the call lives."""
+
+    wait_us: int
+    cap_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim brought: rows to send now, with their bodies, and calls whose verdict changed on the way."""
+
+    rows: list[sa.Row[Any]] = field(default_factory=list)
+    changed: list[Call] = field(default_factory=list)
+
+
+async def next_due(store: Store) -> int | None:
+    """When the earliest pending delivery falls due, or None."""
+    async with store.read() as conn:
+        due: int | None = await conn.scalar(sa.select(sa.func.min(deliveries.c.next_at_us)).where(deliveries.c.state == "pending"))
+        return due
+
+
+async def claim(store: Store, owner: str, now: int, *, limit: int, lease_us: int, waits: Patience) -> Claimed:
+    """Lease up to `limit` due deliveries to `owner`. A report whose call deserves more time is put off instead."""
+    claimed = Claimed()
+    async with store.write() as conn:
+        due = (deliveries.c.state == "pending") & (deliveries.c.next_at_us <= now)
+        wanted = sa.select(deliveries).where(due).order_by(deliveries.c.next_at_us, deliveries.c.id).limit(limit)
+        found = (await conn.execute(wanted.with_for_update(skip_locked=True))).all()
+        ready = [row.id for row in found if row.body is not None or await _freeze(conn, row, now, waits, claimed.changed)]
+        if ready:
+            lease = {"lease": owner, "next_at_us": now + lease_us, "attempts": deliveries.c.attempts + 1}
+            await conn.execute(sa.update(deliveries).where(deliveries.c.id.in_(ready)).values(lease))
+            claimed.rows.extend(
+                (await conn.execute(sa.select(deliveries).where(deliveries.c.id.in_(ready)).order_by(deliveries.c.id))).all()
+            )
+    return claimed
+
+
+async def release_leases(store: Store, now: int) -> None:
+    """Make leased deliveries due at once: for a store that only one process uses, whose previous holder is gone."""
+    async with store.write() as conn:
+        held = (deliveries.c.state == "pending") & deliveries.c.lease.is_not(None)
+        await conn.execute(sa.update(deliveries).where(held).values(lease=None, next_at_us=now))
+
+
+async def settle(store: Store, row: sa.Row[Any], owner: str, result: Result, now: int, spread: float) -> Call | None:
+    """Write down what became of an attempt; `spread` (0–1) is the jitter of the next one. Returns the call whose evidence grew.
+
+    Does nothing when the lease has passed to another owner.
+    """
+    match result:
+        case Delivered():
+            values: dict[str, object] = {"state": "delivered", "finished_us": now, "last_error": None}
+        case Later(cause, after_s):
+            pause = backoff_s(row.attempts, spread) if after_s is None else max(after_s, 0.1)
+            values = {"next_at_us": now + int(pause * SECOND), "last_error": cause}
+        case Refused(cause):
+            values = {"state": "dead", "finished_us": now, "last_error": cause}
+        case _ as never:
+            assert_never(never)
+    async with store.write() as conn:
+        mine = (deliveries.c.id == row.id) & (deliveries.c.lease == owner) & (deliveries.c.state == "pending")
+        done = await conn.execute(sa.update(deliveries).where(mine).values(lease=None, **values))
+        if done.rowcount != 1 or not isinstance(result, Delivered) or row.report is None:
+            return None
+        report = (await conn.execute(sa.select(reports).where(reports.c.id == row.report))).one()
+        if report.call is None:
+            return None
+        hop = Hop(hop="accepted", at=as_datetime(now), evidence=f"{result.evidence} to call_id {report.provider_call_id}")
+        return await linking.add_hop(conn, report.call, hop, now)
+
+
+async def retry(store: Store, delivery: int, now: int) -> sa.Row[Any] | None:
+    """Make a dead or superseded delivery due again. Returns its row, unchanged when it was neither, None when there is none."""
+    async with store.write() as conn:
+        over = (deliveries.c.id == delivery) & deliveries.c.state.in_(("dead", "superseded"))
+        fresh = {"state": "pending", "next_at_us": now, "attempts": 0, "finished_us": None, "lease": None}
+        again = await conn.execute(sa.update(deliveries).where(over).values(fresh))
+        row = (await conn.execute(sa.select(deliveries).where(deliveries.c.id == delivery))).one_or_none()
+        if row is not None and again.rowcount == 1 and row.body is None:
+            await _fix(conn, row, await _report(conn, row), now, [])
+        return row
+
+
+async def _freeze(conn: AsyncConnection, row: sa.Row[Any], now: int, waits: Patience, changed: list[Call]) -> bool:
+    """Decide a report's final body. False when it is not to be sent now: its call deserves more time, or another report stands for it."""
+    report = await _report(conn, row)
+    if report.origin == "agent":
+        matched = await linking.link(conn, report)
+        report = await _report(conn, row)
+    else:
+        matched = None
+    call_row = await rows.load(conn, report.call) if report.call is not None else None
+    if call_row is not None:
+        until = patience(
+            arrived=report.received_us,
+            complete=call_row.complete,
+            live=call_row.ended_us is None,
+            ended=call_row.ended_us,
+            wait=waits.wait_us,
+            cap=waits.cap_us,
+        )
+        if until > now and report.origin == "agent":
+            await conn.execute(sa.update(deliveries).where(deliveries.c.id == row.id).values(next_at_us=until))
+            return False
+    standing = await _standing_in(conn, report)
+    if standing is not None:
+        values = {"state": "superseded", "finished_us": now, "last_error": standing}
+        await conn.execute(sa.update(deliveries).where(deliveries.c.id == row.id).values(values))
+        if report.origin == "wire":
+            await conn.execute(sa.update(reports).where(reports.c.id == report.id).values(call=None))
+        return False
+    await _fix(conn, row, report, now, changed)
+    for candidate in matched.candidates if matched is not None and matched.call is None else ():
+        changed += [call for call in [await linking.settle_verdict(conn, candidate, now)] if call is not None]
+    return True
+
+
+async def _fix(conn: AsyncConnection, row: sa.Row[Any], report: sa.Row[Any], now: int, changed: list[Call]) -> None:
+    await conn.execute(sa.update(reports).where(reports.c.id == report.id).values(frozen=True))
+    body: bytes = report.body
+    if report.call is not None:
+        changed += [call for call in [await linking.settle_verdict(conn, report.call, now)] if call is not None]
+        call_row = await rows.load(conn, report.call)
+        if call_row is not None:
+            call = rows.read_call(call_row.doc)
+            mend = link_of(call) if report.outcome == "repaired" and call.kind == "simulation" else None
+            body = enrich(body, call, repair=mend, pairs=compare(body, call) if report.origin == "agent" else ())
+    await conn.execute(sa.update(deliveries).where(deliveries.c.id == row.id).values(body=body, call=report.call))
+
+
+async def _standing_in(conn: AsyncConnection, report: sa.Row[Any]) -> str | None:
+    """Why `report` is not to be sent: see `control.matching.wireonly`. None when it is."""
+    if report.call is None:
+        return None
+    same_call = sa.select(sa.func.count()).select_from(reports).where(reports.c.call == report.call, reports.c.id != report.id)
+    if report.origin == "wire":
+        theirs = same_call.where(reports.c.origin == "agent", reports.c.outcome.in_(("linked", "repaired")))
+        return "the agent's own report came in time" if await conn.scalar(theirs) else None
+    ours = same_call.where(reports.c.origin == "wire", reports.c.frozen)
+    return "a wire-only report of this call has already been sent; retry to send this one too" if await conn.scalar(ours) else None
+
+
+async def _report(conn: AsyncConnection, row: sa.Row[Any]) -> sa.Row[Any]:
+    return (await conn.execute(sa.select(reports).where(reports.c.id == row.report))).one()

@@ -1,0 +1,147 @@
+"""The task that empties the outbox: claims, sends, settles; woken when something is queued or falls due."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from control.clock import SECOND, now_us
+from control.contract.call import Call
+from control.delivery import outbox
+from control.delivery.destination import Delivered, Destination, Later, Parcel, Refused, Result
+from control.store import Store
+
+log = structlog.get_logger()
+
+_LONGEST_SLEEP_S = 30.0
+_DATABASE_PAUSE_S = 1.0
+
+
+class Worker:
+    """One per process. `run` owns every attempt it starts; cancelling it cancels them, and their leases bring them back."""
+
+    def __init__(
+        self,
+        store: Store,
+        destination: Destination,
+        key_of: Callable[[bytes | None], str | None],
+        *,
+        owner: str,
+        waits: outbox.Patience,
+        lease_s: float,
+        changed: Callable[[Call], None],
+        parallel: int = 8,
+    ) -> None:
+        self._store = store
+        self._destination = destination
+        self._key_of = key_of
+        self._owner = owner
+        self._waits = waits
+        self._lease_us = int(lease_s * SECOND)
+        self._changed = changed
+        self._free = parallel
+        self._wake = asyncio.Event()
+        self._waiters: dict[int, asyncio.Future[dict[str, object]]] = {}
+        self.results = {"delivered": 0, "later": 0, "dead": 0}
+
+    def describe(self) -> dict[str, object]:
+        """Free slots and what became of all attempts."""
+        return {"owner": self._owner, "free": self._free, **self.results}
+
+    def wake(self) -> None:
+        """Look at the outbox now."""
+        self._wake.set()
+
+    async def reply(self, delivery: int, timeout_s: float) -> dict[str, object]:
+        """The destination's answer to a delivery, for a sender that needs something out of it; empty when it does not come in time."""
+        waiter = self._waiters.setdefault(delivery, asyncio.get_running_loop().create_future())
+        self.wake()
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.shield(waiter)
+        except TimeoutError:
+            return {}
+        finally:
+            self._waiters.pop(delivery, None)
+
+    async def run(self) -> None:
+        """Deliver until cancelled. A database that fails is waited for."""
+        async with asyncio.TaskGroup() as attempts:
+            while True:
+                self._wake.clear()
+                try:
+                    pause = await self._round(attempts)
+                except SQLAlchemyError as error:
+                    log.error("outbox cannot be read", error=str(getattr(error, "orig", None) or error))
+                    pause = _DATABASE_PAUSE_S
+                try:
+                    async with asyncio.timeout(pause):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+
+    async def _round(self, attempts: asyncio.TaskGroup) -> float:
+        """Start what is due and say how long to sleep."""
+        due = await outbox.next_due(self._store)
+        now = now_us()
+        if due is None or self._free == 0:
+            return _LONGEST_SLEEP_S
+        if due > now:
+            return min(_LONGEST_SLEEP_S, (due - now) / SECOND)
+        claimed = await outbox.claim(self._store, self._owner, now, limit=self._free, lease_us=self._lease_us, waits=self._waits)
+        for call in claimed.changed:
+            self._changed(call)
+        for row in claimed.rows:
+            self._free -= 1
+            attempts.create_task(self._attempt(row), name=f"delivery-{row.id}")
+        return 0.0
+
+    async def _attempt(self, row: sa.Row[Any]) -> None:
+        try:
+            result = await self._destination.send(self._parcel(row))
+            await self._settle(row, result)
+        except SQLAlchemyError as error:  # the lease ends by itself and the same bytes are sent again
+            log.error("delivery not settled", delivery=row.id, error=str(getattr(error, "orig", None) or error))
+        finally:
+            self._free += 1
+            self.wake()
+
+    async def _settle(self, row: sa.Row[Any], result: Result) -> None:
+        call = await outbox.settle(self._store, row, self._owner, result, now_us(), random.random())  # noqa: S311  jitter, no secret
+        told = {"delivery": row.id, "kind": row.kind, "call_id": row.label, "attempt": row.attempts, "call": row.call}
+        match result:
+            case Delivered(evidence, reply):
+                self.results["delivered"] += 1
+                log.info("delivered", evidence=evidence, **told)
+                waiter = self._waiters.get(row.id)
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(reply)
+            case Later(cause, _):
+                self.results["later"] += 1
+                log.warning("delivery put off", cause=cause, **told)
+            case Refused(cause):
+                self.results["dead"] += 1
+                log.error("delivery refused", cause=cause, **told)
+        if call is not None:
+            self._changed(call)
+
+    def _parcel(self, row: sa.Row[Any]) -> Parcel:
+        return Parcel(
+            delivery=row.id,
+            kind=row.kind,
+            label=row.label,
+            body=row.body,
+            content_type=row.content_type,
+            workspace=row.workspace,
+            agent=row.agent,
+            key=self._key_of(row.credential),
+            attempts=row.attempts,
+            report=row.report,
+            call=row.call,
+        )

@@ -1,0 +1,3 @@
+"""Which report belongs to which call, and what becomes of the link: pure functions over values."""
+
+from __future__ import annotations

@@ -1,0 +1,138 @@
+"""What a report says about itself: read leniently, because refusing a report over a field that is not ours would lose it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from control.contract.fold import correlation_hash
+
+_SECONDS_BELOW = 1e10
+"""Epoch values under this are seconds, others milliseconds (the evaluator's own rule)."""
+_MOST_IDS = 256
+_SHORTEST_ID = 6
+_CORRELATION = "x-correlation-id"
+_CALLER_HEADERS, _CALLEE_HEADERS = ("from",), ("to",)
+
+
+class Unreadable(Exception):
+    """The body is no report: `problem` says why, in words for whoever sent it."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The parts of a report that matching and delivery need. Times are epoch milliseconds."""
+
+    provider_call_id: str
+    sip_call_id: str | None = None
+    correlation_sha256: str | None = None
+    ids: frozenset[str] = frozenset()
+    """Every other value that may be an identifier of the call, also decoded from percent and hex forms."""
+    recipient: str | None = None
+    caller: str | None = None
+    """`party` form of the calling side."""
+    callee: str | None = None
+    """`party` form of the called side."""
+    start_ms: int | None = None
+    end_ms: int | None = None
+    wants_upload: bool = False
+    """The sender asked for a presigned upload target."""
+
+
+def party(uri: str | None) -> str | None:
+    """A caller or callee in comparable form: digits of a telephone number with its `+` dropped, else lower-case `user@host`.
+
+    Takes name-addr and addr-spec forms (RFC 3261 section 25.1), `tel:` URIs and bare numbers; None when nothing is left.
+    """
+    if not uri:
+        return None
+    if "<" in uri and ">" in uri:
+        uri = uri[uri.index("<") + 1 : uri.rindex(">")]
+    uri = re.sub(r"^(sips?|tel):", "", uri.strip(), flags=re.IGNORECASE)
+    address = re.split(r"[;?]", uri, maxsplit=1)[0].strip()
+    user, _, host = address.rpartition("@")
+    number = re.sub(r"[\s().-]", "", unquote(user or address))
+    if re.fullmatch(r"\+?\d{3,}", number):
+        return number.removeprefix("+")
+    host = re.sub(r":\d+$", "", host)
+    return f"{user}@{host}".lower() if user else (address.lower() or None)
+
+
+def variants(value: str) -> set[str]:
+    """`value` and what it may be a percent or hex encoding of: platforms that allow few characters carry a Call-ID so."""
+    found = {value}
+    if "%" in value:
+        found.add(unquote(value))
+    if len(value) >= 2 * _SHORTEST_ID and len(value) % 2 == 0 and re.fullmatch(r"[0-9a-fA-F]+", value):
+        plain = bytes.fromhex(value)
+        if all(0x21 <= byte <= 0x7E for byte in plain):
+            found.add(plain.decode("ascii"))
+    return found
+
+
+def read_claim(body: bytes) -> Claim:
+    """The claim of a Create Call body. Raises Unreadable when it is no JSON object or has no usable `call_id`."""
+    try:
+        report = json.loads(body, strict=False)
+    except (ValueError, RecursionError):
+        raise Unreadable("the body is not JSON") from None
+    if not isinstance(report, dict):
+        raise Unreadable("the body is not a JSON object")
+    call_id = report.get("call_id")
+    if isinstance(call_id, int) and not isinstance(call_id, bool):
+        call_id = str(call_id)
+    if not isinstance(call_id, str) or not 1 <= len(call_id) <= 200:
+        raise Unreadable("call_id must be a string of 1 to 200 characters")
+    headers = _headers(report.get("sip_headers"))
+    token = next((value for name, value in headers.items() if name.removeprefix("sipheader_") == _CORRELATION), None)
+    recipient = _text(report.get("recipient"))
+    return Claim(
+        provider_call_id=call_id,
+        sip_call_id=_text(report.get("sip_call_id")),
+        correlation_sha256=correlation_hash(token) if token else None,
+        ids=frozenset(_identifiers(report, headers)),
+        recipient=recipient,
+        caller=party(_text(report.get("caller_phone_number")) or _first(headers, _CALLER_HEADERS)),
+        callee=party(recipient or _first(headers, _CALLEE_HEADERS)),
+        start_ms=epoch_ms(report.get("start_timestamp")),
+        end_ms=epoch_ms(report.get("end_timestamp")),
+        wants_upload=bool(_text(report.get("recording_file_extension"))),
+    )
+
+
+def epoch_ms(value: object) -> int | None:
+    """Epoch milliseconds of a timestamp in seconds or milliseconds, or None when it is neither."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e15:
+        return None
+    return int(value * 1000) if value < _SECONDS_BELOW else int(value)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _headers(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        return {}
+    return {name.lower(): content for name, content in value.items() if isinstance(content, str) and content}
+
+
+def _first(headers: dict[str, str], names: tuple[str, ...]) -> str | None:
+    return next((headers[name] for name in names if name in headers), None)
+
+
+def _identifiers(report: dict[str, object], headers: dict[str, str]) -> set[str]:
+    """Strings that a platform may have put an identifier in: the call_id, all headers, and the flat members of free-form objects."""
+    values = [report["call_id"], report.get("sip_call_id"), *headers.values()]
+    for key in ("general_meta_data_raw", "metadata", "collected_dynamic_variables"):
+        nested = report.get(key)
+        if isinstance(nested, dict):
+            values += nested.values()
+    texts = [value for value in values if isinstance(value, str) and _SHORTEST_ID <= len(value) <= 512]
+    return {form for value in texts[:_MOST_IDS] for form in variants(value)}

@@ -1,0 +1,109 @@
+"""The pass-through: a report as it leaves, with our figures in it and every other byte as the agent wrote it.
+
+Ours are `sip_call_id` (or `recipient` for an outbound simulation) where it is to be repaired, `general_meta_data_raw.trunkside`, and
+`metadata.wire_response_latency` of agent segments. No number form, explicit null, key order or unknown key changes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeGuard
+
+from control.contract.call import Call
+from control.matching.align import Pair, Spoken, pair
+from control.matching.claim import epoch_ms
+from control.matching.jsonspans import Edit, NotEditable, Span, elements, members, put, splice, value_at
+
+META, SEGMENTS, OURS, WIRE = "general_meta_data_raw", "transcript_with_tool_calls", "trunkside", "wire_response_latency"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The member that a repair sets: `sip_call_id` or `recipient`, and its value."""
+
+    name: str
+    value: str
+
+
+def link_of(call: Call) -> Link:
+    """What the evaluator links this call by."""
+    if call.direction == "outbound" and call.recipient is not None:
+        return Link("recipient", call.recipient)
+    return Link("sip_call_id", call.sip_call_id)
+
+
+def compare(body: bytes, call: Call) -> list[Pair]:
+    """The agent's segments beside the wire's turns; empty when the transcript cannot be read. `call.answered_at` gives call time 0."""
+    try:
+        report = json.loads(body)
+    except (ValueError, RecursionError):
+        return []
+    if not isinstance(report, dict) or not isinstance(report.get(SEGMENTS), list):
+        return []
+    started = epoch_ms(report.get("start_timestamp"))
+    answered = call.answered_at.timestamp() * 1000 if call.answered_at else None
+    prior = started - answered if started is not None and answered is not None else 0.0
+    return pair(_spoken(report[SEGMENTS]), call, prior)
+
+
+def enrich(body: bytes, call: Call, *, repair: Link | None = None, pairs: Sequence[Pair] = ()) -> bytes:
+    """`body` with our members set. A text that cannot be edited safely is returned as it came, whatever the reason."""
+    try:
+        text = body.decode("utf-8")
+        top = value_at(text, 0)
+        if text[top.end :].strip(" \t\r\n"):
+            return body
+        return splice(text, _edits(text, top, call, repair, pairs)).encode("utf-8")
+    except (UnicodeError, NotEditable):
+        return body
+
+
+def _edits(text: str, top: Span, call: Call, repair: Link | None, pairs: Sequence[Pair]) -> list[Edit]:
+    found = members(text, top)
+    ours = json.dumps(call.as_json(), ensure_ascii=True)
+    edits: list[Edit] = []
+    if repair is not None:
+        edits.append(put(text, top, repair.name, json.dumps(repair.value), found))
+    meta = found.get(META)
+    if meta is None:
+        # A second insertion after the last member follows the first one, see `splice`.
+        edits.append(put(text, top, META, f'{{"{OURS}": {ours}}}', found))
+    else:
+        edits += _nested(text, meta, OURS, ours)
+    latencies = {each.segment.index: each.wire_ms for each in pairs}
+    segments = found.get(SEGMENTS)
+    if latencies and segments is not None and text[segments.start] == "[":
+        for index, segment in enumerate(elements(text, segments)):
+            if index in latencies and text[segment.start] == "{":
+                edits += _latency(text, segment, json.dumps(round(latencies[index], 3)))
+    return edits
+
+
+def _latency(text: str, segment: Span, value: str) -> list[Edit]:
+    found = members(text, segment)
+    if "metadata" not in found:
+        return [put(text, segment, "metadata", f'{{"{WIRE}": {value}}}', found)]
+    return _nested(text, found["metadata"], WIRE, value)
+
+
+def _nested(text: str, obj: Span, name: str, value: str) -> list[Edit]:
+    """Set a member of a nested object; a null becomes an object, any other value is the agent's own and stays."""
+    if text[obj.start] == "{":
+        return [put(text, obj, name, value)]
+    return [Edit(obj, f'{{"{name}": {value}}}')] if text[obj.start : obj.end] == "null" else []
+
+
+def _spoken(segments: list[object]) -> list[Spoken]:
+    found = []
+    for index, segment in enumerate(segments):
+        if isinstance(segment, dict) and segment.get("role") == "agent" and _is_number(segment.get("start_ms")):
+            metadata = segment.get("metadata")
+            claimed = metadata.get("e2e_latency") if isinstance(metadata, dict) else None
+            found.append(Spoken(index, float(segment["start_ms"]), float(claimed) if _is_number(claimed) else None))
+    return found
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12

@@ -1,0 +1,173 @@
+"""Matching over the store: which call a stored report belongs to, and the verdict that follows for that call."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from control.clock import as_datetime
+from control.contract.call import Call, Finding, Hop
+from control.contract.fold import correlation_hash
+from control.matching.claim import Claim, read_claim
+from control.matching.rules import Match, Rival, against, known, match
+from control.matching.splice import compare, link_of
+from control.matching.verdict import Answer, outcome_of_report, repair_of, verdict
+from control.store import rows
+from control.store.schema import deliveries, reports
+
+LEFT_EARLY = "report_left_unlinked"
+SECOND_REPORT = "second_report"
+
+
+async def link(conn: AsyncConnection, report: sa.Row[Any]) -> Match:
+    """Match a stored report against all calls and write the result on it. In a frozen report nothing is mended any more."""
+    claim = read_claim(report.body)
+    found = await rows.candidates(conn, _values(claim), claim)
+    matched = match(claim, [known(call) for call in found])
+    if matched.call is not None and not matched.exact:
+        matched = against(matched, await _rivals(conn, report, matched.call))
+    simulation = next((call.kind == "simulation" for call in found if call.id == matched.call), True)
+    outcome = outcome_of_report(
+        matched=matched.call is not None,
+        candidates=len(matched.candidates),
+        exact=matched.exact,
+        simulation=simulation,
+        left_unlinked=report.frozen,
+    )
+    values = {
+        "call": matched.call,
+        "outcome": outcome,
+        "rule": matched.rule,
+        "confidence": matched.confidence,
+        "exact": matched.exact,
+        "candidates": json.dumps(list(matched.candidates)),
+    }
+    await conn.execute(sa.update(reports).where(reports.c.id == report.id).values(values))
+    await conn.execute(sa.update(deliveries).where(deliveries.c.report == report.id).values(call=matched.call))
+    return matched
+
+
+async def _rivals(conn: AsyncConnection, report: sa.Row[Any], call_id: str) -> list[Rival]:
+    others = sa.select(reports).where(reports.c.call == call_id, reports.c.id != report.id, reports.c.origin == "agent")
+    return [
+        Rival(other.rule, exact=other.exact, left=other.frozen and other.outcome == "repaired", earlier=other.id < report.id)
+        for other in await conn.execute(others)
+    ]
+
+
+async def settle_verdict(conn: AsyncConnection, call_id: str, now: int, *, grace_over: bool | None = None) -> Call | None:
+    """Work out the call's verdict from all its reports and write it; returns the call when it changed.
+
+    `grace_over` None keeps what the row says.
+    """
+    row = await rows.load(conn, call_id)
+    if row is None:
+        return None
+    call = rows.read_call(row.doc)
+    settled = row.settled if grace_over is None else grace_over
+    ours = (await conn.execute(_concerning(call_id))).all()
+    answers = [_answer(report) for report in ours]
+    outcome, deciding = verdict(
+        simulation=call.kind == "simulation",
+        answered=call.answered_at is not None,
+        ended=call.ended_at is not None,
+        grace_over=settled,
+        answers=answers,
+    )
+    before = call.model_dump_json()
+    call.verdict.outcome, call.verdict.repair = outcome, repair_of(deciding)
+    call.verdict.candidates = list(deciding.candidates) if deciding is not None and outcome == "conflict" else []
+    for report in ours:
+        _tell(call, report, sum(each.origin == "agent" and each.call == call_id for each in ours))
+    if call.model_dump_json() == before and settled == row.settled:
+        return None
+    await rows.save(conn, call, now, settled=settled)
+    return call
+
+
+async def add_hop(conn: AsyncConnection, call_id: str, hop: Hop, now: int) -> Call | None:
+    """Append evidence to a call's verdict, once. Returns the call when it changed."""
+    row = await rows.load(conn, call_id)
+    if row is None:
+        return None
+    call = rows.read_call(row.doc)
+    if any(seen.hop == hop.hop and seen.evidence == hop.evidence for seen in call.verdict.hops):
+        return None
+    call.verdict.hops.append(hop)
+    await rows.save(conn, call, now)
+    return call
+
+
+async def relink_waiting(conn: AsyncConnection, call: Call, now: int) -> set[str]:
+    """Match again the reports that a change of `call` may concern: those without a call, by its identifiers or by time.
+
+    Returns the other calls whose verdicts may have changed with it.
+    """
+    named = [rows.clip(value) for value in (call.sip_call_id, *call.b_leg_call_ids, *call.platform_ids)]
+    about = reports.c.sip_call_id.in_(named) | reports.c.provider_call_id.in_(named)
+    if call.correlation_sha256 is not None:
+        about |= reports.c.correlation_sha256 == call.correlation_sha256
+    waiting = sa.select(reports).where(reports.c.call.is_(None), reports.c.origin == "agent", about | ~reports.c.frozen)
+    touched: set[str] = set()
+    for report in (await conn.execute(waiting.order_by(reports.c.id))).all():
+        touched |= set(json.loads(report.candidates))
+        matched = await link(conn, report)
+        touched |= set(matched.candidates)
+    return touched - {call.id}
+
+
+def _values(claim: Claim) -> set[str]:
+    said = set(claim.ids) | ({claim.sip_call_id} if claim.sip_call_id else set())
+    hashed = {correlation_hash(value) for value in said}
+    extra = {value for value in (claim.correlation_sha256, claim.recipient) if value}
+    return said | hashed | extra
+
+
+def _concerning(call_id: str) -> sa.Select[Any]:
+    return (
+        sa.select(reports)
+        .where((reports.c.call == call_id) | ((reports.c.outcome == "conflict") & reports.c.candidates.contains(call_id, autoescape=True)))
+        .order_by(reports.c.id)
+    )
+
+
+def _answer(report: sa.Row[Any]) -> Answer:
+    if report.origin == "wire":
+        return Answer("repaired", "wire_only", None, 1.0)
+    return Answer(report.outcome, report.rule, report.sip_call_id, report.confidence, tuple(json.loads(report.candidates)))
+
+
+def _tell(call: Call, report: sa.Row[Any], agents_reports: int) -> None:
+    """Put into the call what one report adds: the echo of the identity, the agent's own figures, what was odd."""
+    if report.origin != "agent" or report.call != call.id:
+        return
+    claim = read_claim(report.body)
+    evidence = _echo(claim, call)
+    if evidence is not None and all(hop.hop != "echoed" for hop in call.verdict.hops):
+        call.verdict.hops.append(Hop(hop="echoed", at=as_datetime(report.received_us), evidence=evidence))
+    if report.frozen and report.outcome == "unlinked":
+        _find(call, LEFT_EARLY, f"report {claim.provider_call_id} left before the trace came, so it was not mended")
+    if agents_reports > 1:
+        _find(call, SECOND_REPORT, f"{agents_reports} reports claim this call")
+    pairs = compare(report.body, call)
+    if pairs:
+        said = [(each.segment.claimed_ms, each.wire_ms) for each in pairs if each.segment.claimed_ms is not None]
+        call.reported.response_latency_ms = [claimed for claimed, _ in said]
+        call.reported.difference_ms = [round(wire - claimed, 3) for claimed, wire in said]
+
+
+def _echo(claim: Claim, call: Call) -> str | None:
+    wanted = link_of(call)
+    if getattr(claim, wanted.name) == wanted.value:
+        return f"the report carried {wanted.name}"
+    if claim.correlation_sha256 is not None and claim.correlation_sha256 == call.correlation_sha256:
+        return "the report carried X-Correlation-Id in sip_headers"
+    return None
+
+
+def _find(call: Call, name: str, detail: str) -> None:
+    call.verdict.findings = [finding for finding in call.verdict.findings if finding.name != name]
+    call.verdict.findings.append(Finding(name=name, detail=detail))

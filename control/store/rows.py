@@ -1,0 +1,90 @@
+"""Calls between their object and their row. A write here is a part of the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from control.clock import as_us
+from control.contract.call import Call
+from control.matching.claim import Claim, party
+from control.matching.rules import SLACK_MS
+from control.store.dialect import insert
+from control.store.schema import calls, identifiers
+
+STRONG = ("call_id", "b_leg", "correlation", "platform", "recipient")
+_PARAMETERS = 400
+"""Values in one IN list: engines limit how many parameters a statement has."""
+
+
+def clip(value: str, limit: int = 512) -> str:
+    """`value` as it fits a column: engines differ in what they do with the rest, and in NUL."""
+    return value.replace("\x00", "\ufffd")[:limit]
+
+
+def read_call(doc: str) -> Call:
+    """The call object of a row's document."""
+    return Call.model_validate_json(doc)
+
+
+async def load(conn: AsyncConnection, call_id: str) -> sa.Row[Any] | None:
+    """The row of a call, locked against other writers until the transaction ends."""
+    return (await conn.execute(sa.select(calls).where(calls.c.id == call_id).with_for_update())).one_or_none()
+
+
+async def save(conn: AsyncConnection, call: Call, now: int, **columns: object) -> None:
+    """Write `call` and its filter columns; `columns` sets `last_seq`, `complete` or `settled` besides. A new call needs `last_seq`."""
+    row = {
+        "sip_call_id": clip(call.sip_call_id),
+        "kind": call.kind,
+        "outcome": call.verdict.outcome,
+        "route": clip(call.route, 128),
+        "sidecar": clip(call.sidecar, 128),
+        "status": call.status,
+        "started_us": as_us(call.started_at),
+        "ended_us": as_us(call.ended_at) if call.ended_at else None,
+        "updated_us": now,
+        "doc": call.model_dump_json(by_alias=True),
+        **columns,
+    }
+    if "last_seq" not in columns:
+        await conn.execute(sa.update(calls).where(calls.c.id == call.id).values(row))
+        return
+    fresh = {"id": call.id, "complete": False, "settled": False, **row}
+    await conn.execute(insert(conn, calls).values(fresh).on_conflict_do_update(index_elements=["id"], set_=row))
+
+
+async def save_identifiers(conn: AsyncConnection, call: Call) -> None:
+    """Make the call findable under everything it is known by."""
+    found = {("call_id", call.sip_call_id), *(("b_leg", value) for value in call.b_leg_call_ids)}
+    found |= {("platform", value) for value in call.platform_ids}
+    found |= {("correlation", call.correlation_sha256), ("recipient", call.recipient)}  # type: ignore[arg-type]
+    found |= {("caller", party(call.from_)), ("callee", party(call.recipient or call.to))}  # type: ignore[arg-type]
+    rows = [{"call": call.id, "kind": kind, "value": clip(value)} for kind, value in sorted(found, key=str) if value]
+    await conn.execute(insert(conn, identifiers).on_conflict_do_nothing(), rows)
+
+
+async def candidates(conn: AsyncConnection, values: Iterable[str], claim: Claim) -> list[Call]:
+    """All calls that any matching rule could name for `claim`; `values` are its identifiers, hashes included."""
+    ids: set[str] = set()
+    wanted = sorted({clip(value) for value in values})
+    for at in range(0, len(wanted), _PARAMETERS):
+        part = wanted[at : at + _PARAMETERS]
+        ids |= set(await conn.scalars(sa.select(identifiers.c.call).where(identifiers.c.kind.in_(STRONG), identifiers.c.value.in_(part))))
+    if claim.caller is not None and claim.start_ms is not None and claim.end_ms is not None:
+        first, last = (claim.start_ms - SLACK_MS) * 1000, (claim.end_ms + SLACK_MS) * 1000
+        at_the_time = (calls.c.started_us <= last) & ((calls.c.ended_us >= first) | calls.c.ended_us.is_(None))
+        same_caller = (identifiers.c.kind == "caller") & (identifiers.c.value == clip(claim.caller))
+        joined = sa.select(calls.c.id).join(identifiers, identifiers.c.call == calls.c.id)
+        ids |= set(await conn.scalars(joined.where(same_caller, at_the_time)))
+    return await _calls(conn, sorted(ids))
+
+
+async def _calls(conn: AsyncConnection, ids: list[str]) -> list[Call]:
+    found: list[Call] = []
+    for at in range(0, len(ids), _PARAMETERS):
+        found += [read_call(doc) for doc in await conn.scalars(sa.select(calls.c.doc).where(calls.c.id.in_(ids[at : at + _PARAMETERS])))]
+    return found

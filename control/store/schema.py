@@ -1,0 +1,127 @@
+"""The tables. Times are microseconds since the epoch (BIGINT), documents are JSON text, so that both engines hold the same bytes."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite counts rows by itself only for a column of type INTEGER.
+_Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+calls = sa.Table(
+    "calls",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("sip_call_id", sa.String(512), nullable=False, index=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("route", sa.String(128), nullable=False),
+    sa.Column("sidecar", sa.String(128), nullable=False),
+    sa.Column("status", sa.Integer),
+    sa.Column("started_us", sa.BigInteger, nullable=False),
+    sa.Column("ended_us", sa.BigInteger),
+    sa.Column("complete", sa.Boolean, nullable=False, default=False),
+    sa.Column("settled", sa.Boolean, nullable=False, default=False),  # the time for a report is over and was acted upon
+    sa.Column("last_seq", sa.Integer, nullable=False),
+    sa.Column("updated_us", sa.BigInteger, nullable=False),
+    sa.Column("doc", sa.Text, nullable=False),
+    sa.Index("ix_calls_started_us_id", "started_us", "id"),
+    sa.Index("ix_calls_kind_started_us_id", "kind", "started_us", "id"),
+    sa.Index("ix_calls_outcome_started_us_id", "outcome", "started_us", "id"),
+    sa.Index("ix_calls_route_started_us_id", "route", "started_us", "id"),
+    sa.Index("ix_calls_sidecar_started_us_id", "sidecar", "started_us", "id"),
+    sa.Index("ix_calls_status_started_us_id", "status", "started_us", "id"),
+    sa.Index("ix_calls_settled_ended_us", "settled", "ended_us"),
+)
+
+identifiers = sa.Table(  # every value under which a report may know a call
+    "identifiers",
+    metadata,
+    sa.Column("call", sa.String(64), sa.ForeignKey("calls.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("kind", sa.String(16), primary_key=True),  # call_id, b_leg, correlation, platform, recipient, caller, callee
+    sa.Column("value", sa.String(512), primary_key=True),
+    sa.Index("ix_identifiers_value_kind", "value", "kind"),
+)
+
+facts = sa.Table(  # may arrive before the call_started that makes the call, hence no foreign key
+    "facts",
+    metadata,
+    sa.Column("call", sa.String(64), primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("at_us", sa.BigInteger, nullable=False),
+    sa.Column("doc", sa.Text, nullable=False),
+)
+
+reports = sa.Table(
+    "reports",
+    metadata,
+    sa.Column("id", _Id, primary_key=True, autoincrement=True),
+    sa.Column("provider_call_id", sa.String(200), nullable=False),
+    sa.Column("workspace", sa.String(64), nullable=False),
+    sa.Column("agent", sa.String(256), nullable=False),
+    sa.Column("origin", sa.String(8), nullable=False),  # agent, or wire for our own
+    sa.Column("received_us", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("credential", sa.LargeBinary),  # Fernet token of the sender's key, when control has none of its own
+    sa.Column("sip_call_id", sa.String(512), index=True),
+    sa.Column("correlation_sha256", sa.String(64), index=True),
+    sa.Column("call", sa.String(64), index=True),
+    sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("rule", sa.String(32)),
+    sa.Column("confidence", sa.Float, nullable=False, default=0.0),
+    sa.Column("exact", sa.Boolean, nullable=False, default=False),
+    sa.Column("candidates", sa.Text, nullable=False, default="[]"),
+    sa.Column("frozen", sa.Boolean, nullable=False, default=False),  # its delivery's body is fixed: nothing more can be mended in it
+    sa.UniqueConstraint("provider_call_id", "workspace", "agent"),
+    sa.Index("ix_reports_frozen_received_us", "frozen", "received_us"),
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("id", _Id, primary_key=True, autoincrement=True),
+    sa.Column("destination", sa.String(32), nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),  # create_call, traces
+    sa.Column("report", _Id, sa.ForeignKey("reports.id", ondelete="CASCADE"), index=True),
+    sa.Column("call", sa.String(64), index=True),
+    sa.Column("label", sa.String(256), nullable=False),  # what a person knows it by: the provider's call_id
+    sa.Column("workspace", sa.String(64), nullable=False),
+    sa.Column("agent", sa.String(256), nullable=False),
+    sa.Column("credential", sa.LargeBinary),
+    sa.Column("content_type", sa.String(128), nullable=False),
+    sa.Column("body", sa.LargeBinary),  # null until the first attempt, then never changed
+    sa.Column("state", sa.String(16), nullable=False),  # pending, delivered, dead, superseded
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("next_at_us", sa.BigInteger, nullable=False),  # for a leased row: when the lease ends
+    sa.Column("lease", sa.String(64)),
+    sa.Column("last_error", sa.Text),
+    sa.Column("created_us", sa.BigInteger, nullable=False),
+    sa.Column("finished_us", sa.BigInteger),
+    sa.UniqueConstraint("destination", "report"),
+    sa.Index("ix_deliveries_state_next_at_us", "state", "next_at_us"),
+)
+
+sidecars = sa.Table(
+    "sidecars",
+    metadata,
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("first_seen_us", sa.BigInteger, nullable=False),
+    sa.Column("last_seen_us", sa.BigInteger, nullable=False),
+    sa.Column("facts", sa.BigInteger, nullable=False, default=0),
+)
+
+probe = sa.Table(  # written by the readiness check, so that a full or read-only disk shows
+    "probe",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at_us", sa.BigInteger, nullable=False),
+)

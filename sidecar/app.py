@@ -1,0 +1,281 @@
+"""The composition root: sockets, engine, sessions, reporter and admin port of one sidecar, and the order in which they start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import socket
+import sys
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from ipaddress import ip_network
+from typing import TypeVar, assert_never
+
+import structlog
+
+from sidecar.admin import AdminServer
+from sidecar.b2bua import effects as e
+from sidecar.b2bua import outcome as o
+from sidecar.b2bua.engine import Engine, Listener, Settings
+from sidecar.b2bua.routes import Route
+from sidecar.clocks import Mono
+from sidecar.config import Route as RouteConfig
+from sidecar.config import SidecarConfig, parse_listen, revealed
+from sidecar.identity.digest import Credentials, DigestServer
+from sidecar.net.errors import StartError
+from sidecar.net.random_ids import RandomIds
+from sidecar.net.rtp import NoPorts, PortPool
+from sidecar.net.udp import SipSocket
+from sidecar.reporter.reporter import Reporter
+from sidecar.reporter.spool import Spool, SpoolError
+from sidecar.session import Session
+from sidecar.sip.flow import Flow
+from sidecar.sip.uri import SipUri
+from sidecar.status import Status
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+ANALYSIS_PERIOD = 0.2
+"""Seconds between two looks of the analysis at what the tap holds."""
+GIL_SWITCH = 0.0005
+"""Seconds: the analysis thread gives way to the relay this often, not only every 5 ms as by default."""
+
+
+class Sidecar:
+    """One running sidecar. Everything happens in one event loop, but for the analysis, which has a thread."""
+
+    def __init__(self, config: SidecarConfig) -> None:
+        self.config = config
+        self._loop = asyncio.get_running_loop()
+        self._sockets: dict[tuple[str, int], SipSocket] = {}
+        self.sessions: dict[str, Session] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._analysis_turn = asyncio.Lock()
+        self._tasks = asyncio.TaskGroup()
+        self.stopping = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.ended: Counter[str] = Counter()
+
+    # -- life --------------------------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Start, serve until SIGTERM or SIGINT, drain, stop. Raises StartError when it cannot start."""
+        sys.setswitchinterval(GIL_SWITCH)
+        config = self.config
+        try:
+            spool = Spool.open(config.spool.path, now=datetime.now(UTC))
+        except SpoolError as error:
+            raise StartError(str(error)) from error
+        self.reporter = Reporter(spool, url=config.control.url, token=revealed(config.control.token), sidecar=config.name)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self.reporter.aclose)
+            listeners = await self._listen(stack)
+            host = config.sip.addresses[0][0]
+            self.pool = PortPool(host, *config.media.ports)
+            self._media_host = config.sip.advertise or host
+            self.engine = Engine(_settings(config, listeners), RandomIds())
+            admin = AdminServer(Status(self), parse_listen(config.admin.listen))
+            try:
+                await admin.start()
+            except OSError as error:
+                raise StartError(f"{error.strerror}; change admin.listen or free the port") from error
+            stack.push_async_callback(admin.stop)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._loop.add_signal_handler(number, self.stopping.set)
+            async with asyncio.TaskGroup() as tasks:
+                reporting = tasks.create_task(self.reporter.run(), name="reporter")
+                analysis = tasks.create_task(self._analyse(), name="analysis")
+                self._tasks = tasks
+                log.info(
+                    "ready",
+                    name=config.name,
+                    sip=[f"udp://{addr[0]}:{addr[1]}" for addr in self._sockets],
+                    admin=f"http://{admin.address[0]}:{admin.address[1]}",
+                    control=config.control.url,
+                    routes=[route.name for route in config.routes],
+                )
+                await self.stopping.wait()
+                await self._drain()
+                analysis.cancel()
+                reporting.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.gather(analysis, reporting)
+            kept = await self.reporter.flush(config.drain.flush_s)
+            log.info("stopped", traces_left_in_spool=kept, calls=dict(self.ended))
+
+    async def _listen(self, stack: contextlib.AsyncExitStack) -> tuple[Listener, ...]:
+        listeners = []
+        for addr in self.config.sip.addresses:
+            sip = await SipSocket.open(addr, self._received, self._send_refused)
+            stack.callback(sip.close)
+            self._sockets[sip.local] = sip
+            listeners.append(Listener(sip.local, (self.config.sip.advertise or sip.local[0], sip.local[1])))
+        return tuple(listeners)
+
+    async def _drain(self) -> None:
+        """New calls get 503; live ones may end until the deadline, then they are hung up and their traces completed."""
+        self.engine.draining = True
+        deadline = self.config.drain.deadline_s
+        log.info("draining", calls=len(self.engine.calls), deadline_s=deadline)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline):
+                await self._idle.wait()
+        overrun = list(self.engine.calls)
+        for call in overrun:
+            detail = f"the sidecar was told to stop and the call outlived the deadline of {deadline:g} s"
+            self.engine.hang_up(call, o.overrun(detail), self._now())
+        self._pump()
+        if overrun:
+            log.warning("calls ended by the drain", calls=len(overrun))
+        # What is left is the answer to our BYEs (at most 64·T1, RFC 3261 17.1.2.2) and the last figures.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.drain.goodbye_s):
+                await self._idle.wait()
+
+    # -- the pump ----------------------------------------------------------------------------------------------------------------------
+
+    def _now(self) -> Mono:
+        return Mono(self._loop.time())
+
+    def _received(self, data: bytes, flow: Flow) -> None:
+        self.engine.receive(data, flow, self._now())
+        self._pump()
+
+    def _send_refused(self, flow: Flow) -> None:
+        # Called from within the pump: the engine hears of it in the next turn of the loop.
+        self._loop.call_soon(self._refused_later, flow)
+
+    def _refused_later(self, flow: Flow) -> None:
+        self.engine.transport_failed(flow, self._now())
+        self._pump()
+
+    def _fire(self, due: float) -> None:
+        self._timer = None
+        self.engine.on_time(Mono(max(due, self._loop.time())))
+        self._pump()
+
+    def _pump(self) -> None:
+        """Drain the engine after every mutation; then one timer for its next deadline."""
+        while effects := self.engine.take():
+            now = self._now()
+            for effect in effects:
+                self._perform(effect, now)
+        due = self.engine.next_deadline()
+        if self._timer is not None:
+            if due is not None and self._timer.when() <= due:
+                return  # fires early, finds nothing due and re-arms: cheaper than a new timer for each message
+            self._timer.cancel()
+            self._timer = None
+        if due is not None:
+            self._timer = self._loop.call_at(due, self._fire, due)
+
+    def _perform(self, effect: e.Effect, now: Mono) -> None:
+        match effect:
+            case e.SendSip(data, flow):
+                self._sockets[flow.local].send(data, flow)
+            case e.OpenMedia(call, m_line):
+                self._open_media(call, m_line, now)
+            case e.MediaDescribed():
+                self.sessions[effect.call].described(effect, now)
+            case e.Resolve(token, host):
+                self._tasks.create_task(self._resolve(token, host), name=f"resolve {host}")
+            case e.Refused(reason, source, method):
+                log.warning("request refused", reason=reason, source=f"{source[0]}:{source[1]}", method=method)
+            case e.Started():
+                self.sessions[effect.call] = Session(effect.call, self.config.name, self.reporter, self.pool, self._media_host)
+                self._idle.clear()
+                self.sessions[effect.call].record(effect, now)
+                log.info("call started", call=effect.call, route=effect.route, kind=effect.kind, sip_call_id=effect.sip_call_id)
+            case e.Ended():
+                self.sessions[effect.call].record(effect, now)
+                self.ended[effect.reason] += 1
+                log.info(
+                    "call ended", call=effect.call, status=effect.status, reason=effect.reason, ended_by=effect.ended_by, cause=effect.cause
+                )
+                self._tasks.create_task(self._conclude(self.sessions[effect.call]), name=f"conclude {effect.call}")
+            case e.Gone():
+                self.sessions[effect.call].record(effect, now)
+                self._forget_when_closed(effect.call)
+            case e.Message() | e.Dialled() | e.HopProven() | e.Learned() | e.Found() | e.Challenged() | e.Answered():
+                self.sessions[effect.call].record(effect, now)
+            case _ as never:
+                assert_never(never)
+
+    def _open_media(self, call: str, m_line: int, now: Mono) -> None:
+        try:
+            ports = self.sessions[call].open_media(m_line)
+        except NoPorts as error:
+            self.engine.media_failed(call, m_line, str(error), now)
+        else:
+            self.engine.media_opened(call, m_line, ports, now)
+
+    async def _resolve(self, token: str, host: str) -> None:
+        try:
+            found = await self._loop.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+            answer, detail = str(found[0][4][0]), ""
+        except OSError as error:
+            answer, detail = None, f"{host} does not resolve: {error.strerror}"
+        self.engine.resolved(token, answer, detail, self._now())
+        self._pump()
+
+    # -- analysis ----------------------------------------------------------------------------------------------------------------------
+
+    async def _analyse(self) -> None:
+        """Look at every answered call's packets, one call at a time, off the event loop."""
+        while True:
+            await asyncio.sleep(ANALYSIS_PERIOD)
+            for session in list(self.sessions.values()):
+                if session.ended is None and (work := session.work()):
+                    session.note(await self._off_loop(partial(session.analyse, work, self._now())))
+
+    async def _conclude(self, session: Session) -> None:
+        result = await self._off_loop(partial(session.finish, session.work()))
+        session.conclude(result)
+        self._forget_when_closed(session.call)
+
+    async def _off_loop(self, work: Callable[[], T]) -> T:
+        """Run a piece of analysis in a thread; pieces run one at a time, in the order in which they were asked for."""
+        async with self._analysis_turn:
+            return await asyncio.to_thread(work)
+
+    def _forget_when_closed(self, call: str) -> None:
+        session = self.sessions.get(call)
+        if session is not None and session.closed:
+            del self.sessions[call]
+            if not self.sessions:
+                self._idle.set()
+
+
+def _settings(config: SidecarConfig, listeners: tuple[Listener, ...]) -> Settings:
+    """What the engine needs of the configuration."""
+    digest = None
+    if config.callers.digest is not None:
+        users = {name: revealed(user.password) or "" for name, user in config.callers.digest.users.items()}
+        digest = DigestServer(config.callers.digest.realm, users, secrets.token_bytes(32))
+    return Settings(
+        listeners=listeners,
+        routes=tuple(_route(route) for route in config.routes),
+        trusted=tuple(ip_network(network, strict=False) for network in config.callers.trusted),
+        digest=digest,
+    )
+
+
+def _route(route: RouteConfig) -> Route:
+    return Route(
+        name=route.name,
+        target=SipUri.parse(route.target),
+        direction=route.direction,
+        user=route.match.user,
+        host=route.match.host,
+        source=ip_network(route.match.source, strict=False) if route.match.source else None,
+        headers=dict(route.match.header or {}),
+        credentials=Credentials(route.username, revealed(route.password) or "") if route.username is not None else None,
+        platform=route.platform,
+        simulation=route.simulation,
+    )

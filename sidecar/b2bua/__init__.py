@@ -1,0 +1,1 @@
+"""The back-to-back user agent: two legs a call, pure. Bytes and `now` go in, effects and facts come out."""

@@ -1,0 +1,116 @@
+"""How a call can end: a closed set. The `reason` is the same string in the trace, in metrics and in logs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+EndedBy = Literal["caller", "agent", "sidecar"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A verdict on the call: who ended it, why, and the sentence that says so.
+
+    `status` is what the caller gets for its INVITE when it has no final response yet.
+    """
+
+    status: int
+    ended_by: EndedBy
+    reason: str
+    cause: str
+
+
+def hung_up(by: EndedBy) -> Outcome:
+    """An answered call that one side ended with BYE."""
+    return Outcome(200, by, "completed", f"the {by} hung up")
+
+
+def hung_up_by_operator(detail: str) -> Outcome:
+    """An answered call that the sidecar ended because it was told to."""
+    return Outcome(200, "sidecar", "hung-up", detail)
+
+
+def cancelled() -> Outcome:
+    """CANCEL (RFC 3261 section 9) or BYE in the early dialog."""
+    return Outcome(487, "caller", "cancelled", "the caller gave up before the call was answered")
+
+
+def rejected(status: int, phrase: str, edge: str) -> Outcome:
+    """The edge refused the call."""
+    return Outcome(status, "agent", "rejected", f"{edge} answered {status} {phrase}".rstrip())
+
+
+def credentials_refused(status: int, edge: str, detail: str) -> Outcome:
+    """The edge did not accept the route's digest answer."""
+    return Outcome(status, "agent", "credentials-refused", f"credentials refused by {edge}: {detail}")
+
+
+def credentials_missing(status: int, edge: str, detail: str) -> Outcome:
+    """The edge challenges and the route has nothing to answer with."""
+    return Outcome(status, "agent", "credentials-missing", f"{edge} asks for credentials: {detail}")
+
+
+def edge_silent(edge: str) -> Outcome:
+    """No answer to the INVITE within timer B, or no final answer within the ring limit."""
+    return Outcome(408, "sidecar", "upstream-silent", f"{edge} did not answer the INVITE")
+
+
+def edge_never_answered(edge: str, limit_s: float) -> Outcome:
+    """It rang for longer than RFC 3261 16.6 (timer C) lets a call ring."""
+    return Outcome(408, "sidecar", "upstream-silent", f"{edge} rang for {limit_s:g} s without an answer")
+
+
+def edge_unreachable(edge: str, detail: str) -> Outcome:
+    """The transport refused the INVITE."""
+    return Outcome(503, "sidecar", "upstream-unreachable", f"{edge} cannot be reached: {detail}")
+
+
+def ack_missing() -> Outcome:
+    """The caller never acknowledged the 200 OK (RFC 3261 13.3.1.4)."""
+    return Outcome(200, "sidecar", "ack-missing", "the caller did not acknowledge the 200 OK within 32 s")
+
+
+def no_route(target: str) -> Outcome:
+    """Nothing that may be dialled matches the request."""
+    return Outcome(404, "sidecar", "no-route", f"no route matches {target}")
+
+
+def malformed(status: int, detail: str) -> Outcome:
+    """The INVITE parses but cannot form a dialog."""
+    return Outcome(status, "caller", "malformed", detail)
+
+
+def policy(cause: str) -> Outcome:
+    """The identity policy of the route says reject."""
+    return Outcome(400, "sidecar", "identity-rejected", cause)
+
+
+def no_ports(detail: str) -> Outcome:
+    """No RTP port pair is free."""
+    return Outcome(503, "sidecar", "no-media-ports", detail)
+
+
+def sdp_unusable(detail: str) -> Outcome:
+    """The session description cannot be relayed."""
+    return Outcome(488, "sidecar", "sdp-unusable", detail)
+
+
+def draining() -> Outcome:
+    """The sidecar is going away and takes no new call."""
+    return Outcome(503, "sidecar", "draining", "the sidecar is draining and takes no new call")
+
+
+def too_many_hops() -> Outcome:
+    """Max-Forwards reached 0."""
+    return Outcome(483, "sidecar", "too-many-hops", "Max-Forwards of the INVITE is 0")
+
+
+def looped() -> Outcome:
+    """Our own INVITE came back to us."""
+    return Outcome(482, "sidecar", "loop", "the INVITE that left on the B leg came back: a route points at the sidecar itself")
+
+
+def overrun(detail: str) -> Outcome:
+    """The deadline of a drain ended the call."""
+    return Outcome(200, "sidecar", "drained", detail)

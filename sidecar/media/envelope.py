@@ -1,0 +1,60 @@
+"""Media time to arrival time: the lower envelope of (arrival − RTP time).
+
+The network can only delay, so the least delayed packets of a few seconds show when the sender's clock really ticked. Jitter vanishes,
+drift between the two clocks is followed.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Final
+
+_BIN_S: Final = 0.25
+
+
+class Envelope:
+    """One mapping: RTP time in seconds since its own zero to arrival time in seconds, for one run of one sender's clock."""
+
+    __slots__ = ("_bins", "_points", "_reach", "_sorted")
+
+    def __init__(self, reach_s: float = 2.0) -> None:
+        self._reach = reach_s
+        self._bins: dict[int, tuple[float, float]] = {}
+        self._points: list[tuple[float, float]] = []
+        self._sorted = True
+
+    def add(self, time: float, arrival: float) -> None:
+        """Note that the packet whose first sample is at `time` arrived at `arrival`."""
+        offset = arrival - time
+        key = int(time // _BIN_S)
+        known = self._bins.get(key)
+        if known is None or offset < known[1]:
+            self._bins[key] = (time, offset)  # invariant: a bin keeps its least delayed packet alone
+            self._sorted = False
+
+    def place(self, time: float) -> float:
+        """When the sample at `time` is taken to have passed, in arrival time. Needs at least one packet."""
+        if not self._sorted:
+            self._points = sorted(self._bins.values())
+            self._sorted = True
+        points, reach = self._points, self._reach
+        low, high = bisect_left(points, (time - reach, 0.0)), bisect_left(points, (time + reach, 0.0))
+        window = points[low:high]
+        if not window:  # in a long pause of the sender: the packets on either side
+            window = points[max(0, low - 1) : low + 1]
+        if window[0][0] > time - reach / 2 or window[-1][0] < time + reach / 2:
+            return time + min(offset for _, offset in window)
+        return time + _hull_at(window, time)
+
+
+def _hull_at(points: list[tuple[float, float]], time: float) -> float:
+    """The lower convex hull of `points` (sorted by time, one on either side of `time`) at `time`."""
+    hull: list[tuple[float, float]] = []
+    for x, y in points:
+        while len(hull) >= 2 and (hull[-1][1] - hull[-2][1]) * (x - hull[-2][0]) >= (y - hull[-2][1]) * (hull[-1][0] - hull[-2][0]):
+            hull.pop()
+        hull.append((x, y))
+    right = bisect_left(hull, (time, float("-inf")))
+    right = min(max(right, 1), len(hull) - 1)
+    (x0, y0), (x1, y1) = hull[right - 1], hull[right]
+    return y0 + (y1 - y0) * (time - x0) / (x1 - x0)

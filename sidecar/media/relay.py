@@ -1,0 +1,109 @@
+"""Where a packet of one media line goes: symmetric latching with a source lock.
+
+A party is believed about where it wants media until its first packet shows where it really is (RFC 4961; behind a NAT the two differ).
+That source is then locked, and nothing else reaches the peer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from sidecar.clocks import Addr
+
+Leg = Literal["A", "B"]
+"""A faces the caller, B faces the agent."""
+RTP: Final = 0
+RTCP: Final = 1
+Component = Literal[0, 1]
+_NOWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - RFC 3264 8.4: the old way to hold, not an address to bind
+
+
+@dataclass(slots=True)
+class _End:
+    """One component of one leg."""
+
+    negotiated: Addr | None = None
+    latched: Addr | None = None
+    destination: Addr | None = None
+    accepted: int = 0
+    refused: int = 0
+    undeliverable: int = 0
+
+
+class Relay:
+    """Both legs of one media line. Never holds a packet, never waits; a call of `receive` costs about a microsecond."""
+
+    def __init__(self) -> None:
+        self._ends: Final = {leg: (_End(), _End()) for leg in ("A", "B")}
+        self._hosts: Final[dict[Leg, str]] = {"A": "", "B": ""}
+        # (leg, component) → its own end and the peer's: one look-up on the fast path
+        self._paths: Final = {
+            (leg, component): (self._ends[leg][component], self._ends[other][component])
+            for leg, other in (("A", "B"), ("B", "A"))
+            for component in (RTP, RTCP)
+        }
+
+    @property
+    def refused(self) -> int:
+        """Packets from a source that was neither negotiated nor latched."""
+        return sum(end.refused for ends in self._ends.values() for end in ends)
+
+    def negotiated(self, leg: Leg, rtp: Addr | None, rtcp: Addr | None, signalling_host: str) -> None:
+        """Take what the party of `leg` said in its SDP; None for `rtp` means that it wants no media.
+
+        `rtcp` None stands for the port after RTP's (RFC 3550 11). `signalling_host` is where its SIP comes from. Said again without change
+        (a session refresh) the lock stays; a changed address unlocks it.
+        """
+        if rtp is not None and (rtp[0] in _NOWHERE or rtp[1] == 0):
+            rtp = None
+        if rtcp is None and rtp is not None:
+            rtcp = (rtp[0], rtp[1] + 1)
+        self._hosts[leg] = signalling_host
+        for end, address in zip(self._ends[leg], (rtp, rtcp if rtp is not None else None), strict=True):
+            if address != end.negotiated or end.destination is None:
+                end.latched = None
+            end.negotiated = address
+            end.destination = end.latched if address is not None and end.latched is not None else address
+
+    def receive(self, leg: Leg, component: Component, data: bytes, addr: Addr) -> Addr | None:
+        """Where to send `data` that came from `addr` on `leg`; None where its source is refused or the other leg has no destination yet."""
+        end, peer = self._paths[leg, component]
+        if addr != end.latched and not self._latch(leg, end, addr):
+            end.refused += 1
+            return None
+        end.accepted += 1
+        if peer.destination is None:
+            peer.undeliverable += 1
+        return peer.destination
+
+    def _latch(self, leg: Leg, end: _End, addr: Addr) -> bool:
+        """Lock `addr` as the source of `end`, or say no.
+
+        The negotiated address may take the lock from a guess made by host alone: otherwise the last packets of an earlier call,
+        still coming from another port of the same media server, would shut this call's party out.
+        """
+        if end.negotiated is None:
+            return False
+        if addr != end.negotiated and (end.latched is not None or addr[0] not in (end.negotiated[0], self._hosts[leg])):
+            return False
+        if end.latched == end.negotiated:
+            return False
+        end.latched = end.destination = addr
+        return True
+
+    def describe(self) -> dict[str, object]:
+        """Addresses and counts, by leg and component."""
+        return {
+            leg: {
+                name: {
+                    "negotiated": end.negotiated,
+                    "latched": end.latched,
+                    "accepted": end.accepted,
+                    "refused": end.refused,
+                    "undeliverable": end.undeliverable,
+                }
+                for name, end in zip(("rtp", "rtcp"), ends, strict=True)
+            }
+            for leg, ends in self._ends.items()
+        }

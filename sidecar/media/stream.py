@@ -1,0 +1,316 @@
+"""What one party sends: counted packet by packet, put back in order, and laid as audio on one continuous time line at 8 kHz."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from sidecar.clocks import Mono
+from sidecar.media import rtp
+from sidecar.media.codec import STATIC, TELEPHONE_EVENT, Codec
+from sidecar.media.decode import RATE, Decoder, Pcm, decoder_for
+from sidecar.media.dtmf import Keypad
+from sidecar.media.reception import Reception
+from sidecar.media.run import Held, Run
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """How packets are placed in time."""
+
+    reach_s: float = 2.0
+    """Half width of the lower envelope."""
+    leap_s: float = 0.25
+    """A disagreement of RTP time and arrival beyond this starts a new mapping."""
+    reorder_s: float = 0.3
+    """How long a packet is waited for; one that comes later is counted but not heard."""
+    stall_s: float = 0.6
+    """Packets late by more than `leap_s` for this long are a sender's clock that stood still, not a stall of the network."""
+    proof: int = 3
+    """Packets in a row that show a new source or a new clock."""
+    silence_chunk: int = RATE
+
+
+class Sink(Protocol):
+    """Takes a stream's time line, piece after piece without gaps, in samples at 8 kHz."""
+
+    def audio(self, pcm: Pcm) -> None:
+        """Decoded samples."""
+        ...
+
+    def silence(self, samples: int) -> None:
+        """The sender sent nothing (DTX, comfort noise, an event in place of audio)."""
+        ...
+
+    def lost(self, samples: int) -> None:
+        """The sender sent something that never arrived."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    codec: Codec
+    decoder: Decoder | None
+    event: bool
+    audible: bool
+
+
+class Stream:
+    """One direction of a call since its answer. `packet` in arrival order; `advance` moves what can no longer be overtaken to the sink."""
+
+    def __init__(self, sink: Sink, settings: StreamSettings = StreamSettings()) -> None:
+        self._sink = sink
+        self._settings = settings
+        self._formats: dict[int, _Format] = {}
+        self._run: Run | None = None
+        self._candidate: list[tuple[rtp.Packet, int, Mono, bytes, _Format]] = []
+        self._runs: list[Run] = []
+        self._bases: list[int] = []
+        self._events: list[int] = []
+        self._last_sequence: int | None = None
+        self._packets_by_codec: dict[str, int] = {}
+        self._current: Reception | None = None
+        self.receptions: dict[int, Reception] = {}
+        self.keypad = Keypad()
+        self.position = 0
+        """Samples given to the sink so far."""
+        self.origin: float | None = None
+        """Arrival time of position 0."""
+        self.malformed = 0
+        self.late = 0
+        """Packets too late to be heard, or of a source beside the one that is heard."""
+        self.loss_runs = 0
+        self.loss_run_packets = 0
+
+    def negotiated(self, codecs: Mapping[int, Codec]) -> None:
+        """Payload types that this party may send from now on."""
+        self._formats = {pt: _format(codec) for pt, codec in codecs.items()}
+
+    @property
+    def codec(self) -> str | None:
+        """Name of the codec that carried most of the packets."""
+        return max(self._packets_by_codec, key=lambda name: self._packets_by_codec[name], default=None)
+
+    @property
+    def analysed(self) -> bool:
+        """Whether the audio of that codec was looked at."""
+        name = self.codec
+        formats = [*self._formats.values(), *(_format(codec) for codec in STATIC.values())]
+        return any(f.codec.name == name and f.decoder is not None for f in formats)
+
+    def packet(self, data: bytes, arrival: Mono) -> None:
+        """Take one datagram as it came from the network."""
+        packet = rtp.peek(data)
+        if packet is None:
+            self.malformed += not rtp.is_rtcp(data)
+            return
+        known = self._formats.get(packet.payload_type) or self._unnegotiated(packet.payload_type)
+        reception = self._current
+        if reception is None or reception.ssrc != packet.ssrc:
+            reception = self.receptions.get(packet.ssrc) or Reception(packet.ssrc, known.codec.clock_rate, packet.sequence)
+            self.receptions[packet.ssrc] = self._current = reception
+        sequence = reception.packet(packet.sequence)
+        if sequence is None:
+            return
+        if known.audible:
+            name = known.codec.name
+            self._packets_by_codec[name] = self._packets_by_codec.get(name, 0) + 1
+            if not packet.marker:
+                reception.jitter(packet.timestamp, arrival)
+        if known.event:
+            self._event(packet, sequence, arrival, data[packet.start : packet.end])
+            return
+        self._place(packet, sequence, arrival, data[packet.start : packet.end] if known.decoder else b"", known)
+
+    def _unnegotiated(self, payload_type: int) -> _Format:
+        """A payload type that the session never named: the static table knows some, the rest are counted under their number."""
+        known = _format(STATIC.get(payload_type, Codec(f"PT{payload_type}", RATE)))
+        self._formats[payload_type] = known
+        return known
+
+    def _place(self, packet: rtp.Packet, sequence: int, arrival: Mono, payload: bytes, known: _Format) -> None:
+        run = self._run
+        if run is not None and run.ssrc == packet.ssrc and run.take(packet.timestamp, sequence, arrival, payload, known.decoder):
+            if not run.step and known.decoder is not None:
+                run.step = known.decoder.samples(payload)
+            if self._candidate:
+                self.late += len(self._candidate)
+                self._candidate.clear()
+            return
+        if self._candidate and self._candidate[0][0].ssrc != packet.ssrc:
+            self.late += len(self._candidate)
+            self._candidate.clear()
+        self._candidate.append((packet, sequence, arrival, payload, known))
+        if run is None or len(self._candidate) >= self._settings.proof:
+            self._change_run()
+
+    def _change_run(self) -> None:
+        """Leave the old run, with everything it still holds, for the one that the candidates show."""
+        self._flush_run()
+        candidates, self._candidate = self._candidate, []
+        self._last_sequence = None  # another source, or a clock set anew: what lies between is not loss
+        self._events.clear()
+        first = candidates[0]
+        self._run = Run(first[0].ssrc, first[4].codec.clock_rate, self._settings.leap_s, self._settings.reach_s)
+        for packet, sequence, arrival, payload, known in candidates:
+            self._place(packet, sequence, arrival, payload, known)
+
+    def _event(self, packet: rtp.Packet, sequence: int, arrival: Mono, payload: bytes) -> None:
+        """A named event has the time stamp of its start in all its packets, so it can neither be ordered nor mapped like audio."""
+        run = self._run
+        if run is not None and run.ssrc != packet.ssrc:
+            self.keypad.packet(payload, packet.timestamp, round((arrival - (self.origin or arrival)) * RATE))
+            return
+        self._events.append(sequence)
+        if run is None:
+            run = self._run = Run(packet.ssrc, RATE, self._settings.leap_s, self._settings.reach_s)
+            run.take(packet.timestamp, sequence, arrival, b"", None)
+        if run.base is None:
+            self._base(run, sorted(run.held, key=lambda held: held.timestamp))
+        self.keypad.packet(payload, packet.timestamp, run.position(run.extended(packet.timestamp)))
+
+    def advance(self, now: Mono) -> None:
+        """Give the sink all that arrived up to the reordering time before `now`."""
+        run = self._run
+        if run is None:
+            return
+        late = run.late_since
+        if late is not None:
+            if now - late.arrival < self._settings.stall_s:
+                self._release(run, min(now - self._settings.reorder_s, late.arrival - 1e-6))
+                return
+            self._split(run, late)
+            run = self._run
+        self._release(run, now - self._settings.reorder_s)
+
+    def finish(self) -> None:
+        """Give the sink all that is left."""
+        if self._run is not None:
+            late = self._run.late_since
+            if late is not None and self._run.last_arrival - late.arrival >= self._settings.stall_s / 2:
+                self._split(self._run, late)
+        self._flush_run()
+        if self._candidate:
+            self._change_run()
+            self._flush_run()
+
+    def _split(self, run: Run, late: Held) -> None:
+        """The sender's clock stood still before `late`: what comes from there on is a run of its own."""
+        rest = [held for held in run.held if held.timestamp >= late.timestamp]
+        run.held = [held for held in run.held if held.timestamp < late.timestamp]
+        self._flush_run()
+        self._run = fresh = Run(run.ssrc, run.rate, self._settings.leap_s, self._settings.reach_s)
+        fresh.step = run.step
+        for held in rest:
+            fresh.take(held.timestamp & 0xFFFFFFFF, held.sequence, held.arrival, held.payload, held.decoder)
+
+    def _flush_run(self) -> None:
+        if self._run is not None:
+            self._release(self._run, float("inf"))
+
+    def _base(self, run: Run, due: list[Held]) -> None:
+        """Fix where a run begins on the time line: where the last one ended, later by the real time between them."""
+        run.start = due[0].timestamp
+        for held in due:
+            run.envelope.add(run.seconds(held.timestamp), held.arrival)
+        begin = run.envelope.place(run.seconds(due[0].timestamp))
+        if self.origin is None:
+            self.origin = begin
+        gap = round((begin - self.locate(self.position)) * RATE) if self._runs else 0
+        run.base = self.position + max(0, gap)
+        self._runs.append(run)
+        self._bases.append(run.base)
+
+    def _release(self, run: Run | None, before: float) -> None:
+        if run is None:
+            return
+        due = run.due(before)
+        if not due:
+            return
+        if run.base is None:
+            self._base(run, due)
+        else:
+            for held in due:
+                run.envelope.add(run.seconds(held.timestamp), held.arrival)
+        batch: list[bytes] = []
+        decoder: Decoder | None = None
+        end = self.position
+        for held in due:
+            position = run.position(held.timestamp)
+            missing = self._missing(held.sequence)
+            samples = held.decoder.samples(held.payload) if held.decoder is not None else 0
+            if not missing and position == end and held.decoder is decoder:
+                batch.append(held.payload)
+                end += samples
+                continue
+            self._emit(decoder, batch)
+            self._gap(position - self.position, missing * (run.step or samples))
+            batch, decoder = [], held.decoder
+            if samples and position < self.position:  # it overlaps what was heard: a copy, or a packet past its time
+                self.late += 1
+            else:
+                batch = [held.payload]
+            end = self.position + (samples if batch else 0)
+        self._emit(decoder, batch)
+
+    def _missing(self, sequence: int) -> int:
+        """Packets lost right before this one."""
+        last, self._last_sequence = self._last_sequence, max(sequence, self._last_sequence or sequence)
+        if last is None or sequence <= last + 1:
+            return 0
+        missing = sequence - last - 1
+        if self._events:
+            missing -= sum(last < event < sequence for event in self._events)
+            self._events = [event for event in self._events if event > sequence]
+        if missing > 0:
+            self.loss_runs += 1
+            self.loss_run_packets += missing
+        return max(0, missing)
+
+    def _emit(self, decoder: Decoder | None, batch: list[bytes]) -> None:
+        if decoder is not None and batch:
+            pcm = decoder.decode(batch)
+            self.position += len(pcm)
+            self._sink.audio(pcm)
+
+    def _gap(self, gap: int, lost: int) -> None:
+        if gap <= 0:
+            return
+        lost = min(gap, lost)
+        if lost:
+            self._sink.lost(lost)
+        for samples in _chunks(gap - lost, self._settings.silence_chunk):
+            self._sink.silence(samples)
+        self.position += gap
+
+    def locate(self, position: int) -> float:
+        """When the sample at `position` passed, in arrival time (seconds). Before the first packet: the origin, or 0."""
+        if not self._runs:
+            return self.origin or 0.0
+        index = max(0, bisect_right(self._bases, position) - 1)
+        return self._runs[index].place(position)
+
+    def describe(self) -> dict[str, object]:
+        """Counts and where the analysis stands."""
+        return {
+            "codec": self.codec,
+            "ssrcs": [f"{ssrc:08x}" for ssrc in self.receptions],
+            "packets": sum(r.packets for r in self.receptions.values()),
+            "malformed": self.malformed,
+            "late": self.late,
+            "mappings": len(self._runs),
+            "heard_ms": self.position * 1000 // RATE,
+            "held": len(self._run.held) if self._run else 0,
+        }
+
+
+def _format(codec: Codec) -> _Format:
+    return _Format(codec, decoder_for(codec) if codec.audible else None, codec.name == TELEPHONE_EVENT, codec.audible)
+
+
+def _chunks(total: int, size: int) -> Iterator[int]:
+    while total > 0:
+        yield min(total, size)
+        total -= size

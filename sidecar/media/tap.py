@@ -1,0 +1,44 @@
+"""The bounded ring between the relay, which must not wait, and the analysis, which may be late."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from sidecar.clocks import Mono
+from sidecar.media.relay import Leg
+
+
+class Tapped(NamedTuple):
+    """A relayed packet as it came in."""
+
+    leg: Leg
+    data: bytes
+    arrival: Mono
+
+
+class Ring:
+    """Holds at most `capacity` packets; when full, the oldest goes and `dropped` counts it."""
+
+    def __init__(self, capacity: int) -> None:
+        self._packets: deque[Tapped] = deque(maxlen=capacity)
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._packets)
+
+    def offer(self, leg: Leg, data: bytes, arrival: Mono) -> None:
+        """Append a packet; never waits, never fails."""
+        if len(self._packets) == self._packets.maxlen:
+            self.dropped += 1
+        self._packets.append(Tapped(leg, data, arrival))
+
+    def drain(self) -> list[Tapped]:
+        """All packets held, oldest first; the ring is empty afterwards."""
+        taken = list(self._packets)
+        self._packets.clear()
+        return taken
+
+    def describe(self) -> dict[str, object]:
+        """Fill and losses."""
+        return {"held": len(self._packets), "capacity": self._packets.maxlen, "dropped": self.dropped}

@@ -1,0 +1,86 @@
+"""One call's trace on disk: whole JSON lines at the end of a file, or nothing at all.
+
+Invariant: the first `size` bytes of the file are whole lines. What could not be written stays in `waiting`, in order, and goes first
+next time.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(slots=True)
+class TraceFile:
+    """A trace and how far it has come. Sizes and offsets are bytes."""
+
+    call: str
+    path: Path
+    size: int = 0
+    """On disk, whole lines only."""
+    sent: int = 0
+    """Acknowledged by control. Kept in memory alone: posting twice is harmless."""
+    closed: bool = False
+    """No further fact will come."""
+    waiting: list[bytes] = field(default_factory=list)
+    """Lines that the disk did not take yet."""
+    fd: int | None = None
+    torn: bool = False
+    """A write stopped half way and the half line is still to be cut off."""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes on disk that control has not acknowledged."""
+        return self.size - self.sent
+
+    @property
+    def done(self) -> bool:
+        """All of a finished trace is with control: the file may go."""
+        return self.closed and not self.waiting and self.unsent == 0
+
+    def write(self) -> int:
+        """Append `waiting` in one write and return its bytes; raises OSError and keeps the lines when the disk does not take them."""
+        if not self.waiting:
+            return 0
+        data = b"".join(self.waiting)
+        if self.fd is None:
+            self.fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self._mend()
+        self._write_all(self.fd, data)
+        self.size += len(data)
+        self.waiting.clear()
+        return len(data)
+
+    def _write_all(self, fd: int, data: bytes) -> None:
+        """POSIX lets write() stop short on a full disk; the next one then says why."""
+        done = 0
+        try:
+            while done < len(data):
+                done += os.write(fd, data[done:] if done else data)
+        except OSError:
+            self.torn = done > 0
+            if self.torn:
+                self._mend()
+            raise
+
+    def _mend(self) -> None:
+        if self.torn and self.fd is not None:
+            os.ftruncate(self.fd, self.size)
+            self.torn = False
+
+    def read(self, offset: int, limit: int) -> list[bytes]:
+        """Whole lines without their newline from `offset`, about `limit` bytes of them and at least one if there is one; raises OSError."""
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            data = file.read(min(limit, self.size - offset))
+            if not data.endswith(b"\n"):
+                whole = data.rfind(b"\n") + 1
+                data = data[:whole] if whole else data + file.readline()
+        return data.removesuffix(b"\n").split(b"\n") if data else []
+
+    def release(self) -> None:
+        """Give the file descriptor back; the file stays."""
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None

@@ -1,0 +1,237 @@
+"""One live call in the shell: its media sockets, its measurement and its trace. Decides nothing about signalling."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+from control.contract.call import RelayDelay, Turn
+from sidecar.admin import LiveCall
+from sidecar.b2bua import effects as e
+from sidecar.b2bua.call import Call
+from sidecar.b2bua.legs import PortPairs
+from sidecar.clocks import Mono, Wall
+from sidecar.media.codec import STATIC, Codec
+from sidecar.media.tap import Ring, Tapped
+from sidecar.net.rtp import MediaLine, PortPool
+from sidecar.sip import sdp
+from sidecar.trace.recorder import Recorder, readable
+from sidecar.turns.measurement import Measured, Measurement
+
+Command = Callable[[Measurement], None]
+Work = Tapped | Command
+
+RING_CAPACITY = 2000
+"""Packets that may wait for the analysis: ten seconds of both directions at 20 ms."""
+
+
+class Sink(Protocol):
+    """Where a trace's lines go."""
+
+    def append(self, call: str, facts: Sequence[bytes]) -> None: ...
+    def close(self, call: str) -> None: ...
+
+
+class Session:
+    """From the call's first fact to its last."""
+
+    def __init__(self, call: str, sidecar: str, sink: Sink, pool: PortPool, advertised: str) -> None:
+        self.call = call
+        self.ended: e.Ended | None = None
+        self._recorder = Recorder(call, sidecar)
+        self._sink = sink
+        self._pool = pool
+        self._advertised = advertised
+        self._loop = asyncio.get_running_loop()
+        self._lines: dict[int, MediaLine] = {}
+        self._ring = Ring(RING_CAPACITY)
+        self._measurement = Measurement()
+        self._measured_line: int | None = None
+        self._answered = False
+        self._signalling_done = False
+        self._measured = False
+        self._ended_at: Mono | None = None
+        self._started: e.Started | None = None
+        self._started_at = datetime.now(UTC)
+        self._answered_at: datetime | None = None
+        self._b_leg_call_ids: dict[str, None] = {}
+        self._platform_ids: dict[str, None] = {}
+        self._inbox: list[Work] = []
+        self._refused = 0
+        self._relay_delay = RelayDelay()
+
+    # -- what the engine says ----------------------------------------------------------------------------------------------------------
+
+    def record(self, fact: e.Fact, now: Mono) -> None:
+        """Append a fact to the trace, and act on those that concern media."""
+        line = self._recorder.record(fact, now, Wall(time.time()))
+        if line is not None:
+            self._sink.append(self.call, [line])
+        match fact:
+            case e.Started():
+                self._started = fact
+            case e.Dialled():
+                self._b_leg_call_ids.setdefault(readable(fact.call_id))
+            case e.Learned():
+                self._platform_ids.setdefault(readable(fact.value))
+            case e.Answered():
+                self._answered = True
+                self._answered_at = datetime.now(UTC)
+                self._tell(lambda measurement: measurement.answered(now))
+            case e.Ended():
+                self.ended, self._ended_at = fact, now
+                self._close_media()
+            case e.Gone():
+                self._signalling_done = True
+                self._close_when_done()
+            case _:
+                pass
+
+    def open_media(self, m_line: int) -> PortPairs:
+        """Bind the ports of an m-line. Raises NoPorts."""
+        if self._measured_line is None:
+            self._measured_line = m_line
+        line = MediaLine(self._pool, self._loop, self._ring if m_line == self._measured_line else None)
+        self._lines[m_line] = line
+        return PortPairs(line.ports("A"), line.ports("B"))
+
+    def described(self, fact: e.MediaDescribed, now: Mono) -> None:
+        """A leg's party said where it wants an m-line's media, and in which codecs."""
+        line = self._lines.get(fact.line.index)
+        if line is None:
+            return
+        description = fact.line
+        rtp = (description.address, description.port)
+        # RFC 5761: with rtcp-mux RTCP shares the RTP port, which the relay forwards anyway.
+        line.relay.negotiated(fact.leg, rtp, description.rtcp, fact.signalling_host)
+        if description.index != self._measured_line or description.kind != "audio":
+            return
+        # RFC 3264 5.1: the payload types in a description are those that its author wants to receive, so the far party sends them.
+        codecs = _codecs(description)
+        self._tell(lambda measurement: measurement.negotiated(e.other(fact.leg), codecs))
+        self._tell(lambda measurement: measurement.hold(fact.leg, description.held, now))
+        first = next(iter(codecs.values()), None)
+        name = first.name if first is not None else "unknown"
+        local = (self._advertised, line.ports(fact.leg)[0])
+        self._sink.append(self.call, [self._recorder.media_opened(fact.leg, name, local, rtp, now, Wall(time.time()))])
+
+    # -- analysis ----------------------------------------------------------------------------------------------------------------------
+    # `work`, `note` and `conclude` run in the event loop; `analyse` and `finish` off it, never two at a time.
+
+    def work(self) -> list[Work]:
+        """Everything that the analysis has not seen yet, in the order in which it happened."""
+        self._inbox.extend(self._ring.drain())
+        taken, self._inbox = self._inbox, []
+        return taken
+
+    def analyse(self, work: list[Work], now: Mono) -> list[Turn]:
+        """Feed the measurement; returns the turns that are new or better known."""
+        for item in work:
+            if isinstance(item, Tapped):
+                self._measurement.packet(item.leg, item.data, item.arrival)
+            else:
+                item(self._measurement)
+        return self._measurement.live(now) if self._answered else []
+
+    def note(self, turns: list[Turn]) -> None:
+        """Append what `analyse` returned."""
+        now, wall = Mono(self._loop.time()), Wall(time.time())
+        if turns and not self.closed:
+            self._sink.append(self.call, [self._recorder.turn(turn, now, wall) for turn in turns])
+
+    @property
+    def unmeasured(self) -> bool:
+        """The call has ended and waits for its final figures."""
+        return self._ended_at is not None and not self._measured
+
+    def finish(self, work: list[Work]) -> Measured | None:
+        """The final figures of a call that was answered and has ended."""
+        if self._ended_at is None or not self._answered:
+            return None
+        self.analyse(work, self._ended_at)
+        return self._measurement.finish(
+            self._ended_at, tap_dropped=self._ring.dropped, refused=self._refused, relay_delay=self._relay_delay
+        )
+
+    def conclude(self, result: Measured | None) -> None:
+        """Append what `finish` returned; the trace closes once signalling is done as well."""
+        if result is not None:
+            now, wall = Mono(self._loop.time()), Wall(time.time())
+            self._sink.append(self.call, [self._recorder.measured(result, now, wall)])
+        self._measured = True
+        self._close_when_done()
+
+    def _tell(self, command: Command) -> None:
+        """Queue a command for the measurement behind the packets that came before it."""
+        self._inbox.extend(self._ring.drain())
+        self._inbox.append(command)
+
+    # -- the end -----------------------------------------------------------------------------------------------------------------------
+
+    def _close_media(self) -> None:
+        self._refused = sum(line.relay.refused for line in self._lines.values())
+        self._relay_delay = _percentiles(sorted(delay for line in self._lines.values() for delay in line.delays))
+        for line in self._lines.values():
+            line.close()
+
+    def _close_when_done(self) -> None:
+        if self._signalling_done and self._measured:
+            self._sink.append(self.call, [self._recorder.closed(Mono(self._loop.time()), Wall(time.time()))])
+            self._sink.close(self.call)
+
+    @property
+    def closed(self) -> bool:
+        """The trace is complete."""
+        return self._signalling_done and self._measured
+
+    def live(self, call: Call | None) -> LiveCall:
+        """The call as the admin port shows it."""
+        if self._started is None:
+            raise LookupError(f"call {self.call} has no first fact")
+        started = self._started
+        return LiveCall(
+            id=self.call,
+            sip_call_id=readable(started.sip_call_id),
+            kind=started.kind,
+            route=started.route,
+            from_=readable(started.from_),
+            to=readable(started.to),
+            recipient=started.recipient,
+            started_at=self._started_at,
+            answered_at=self._answered_at,
+            b_leg_call_ids=tuple(self._b_leg_call_ids),
+            platform_ids=tuple(self._platform_ids),
+            details={**(call.describe() if call is not None else {}), **self.describe()},
+        )
+
+    def describe(self) -> dict[str, object]:
+        """State and counts, for the admin API."""
+        return {
+            "media": {index: line.relay.describe() for index, line in self._lines.items()},
+            "measurement": self._measurement.describe(),
+            "tap_dropped": self._ring.dropped,
+        }
+
+
+def _codecs(line: sdp.MediaLine) -> dict[int, Codec]:
+    """Payload type → codec, in the order of preference of the m-line; static types need no rtpmap (RFC 3551 section 6)."""
+    codecs: dict[int, Codec] = {}
+    for text in line.formats:
+        if not text.isdigit():
+            continue
+        payload_type = int(text)
+        mapped = line.rtpmap.get(payload_type)
+        if mapped is not None:
+            codecs[payload_type] = Codec(mapped.name.upper(), mapped.clock_rate, mapped.channels, line.fmtp.get(payload_type, ""))
+        elif payload_type in STATIC:
+            codecs[payload_type] = STATIC[payload_type]
+    return codecs
+
+
+def _percentiles(delays: list[float]) -> RelayDelay:
+    if not delays:
+        return RelayDelay()
+    return RelayDelay(p50_us=round(delays[len(delays) // 2] * 1e6, 1), p99_us=round(delays[int((len(delays) - 1) * 0.99)] * 1e6, 1))

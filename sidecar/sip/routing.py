@@ -1,0 +1,37 @@
+"""Where responses go: the Via of a request on arrival and the way back (RFC 3261 18.2, RFC 3581)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from sidecar.sip.fields import Via
+from sidecar.sip.flow import Flow
+from sidecar.sip.headers import split_list
+from sidecar.sip.message import Request
+
+DEFAULT_PORT: Final = 5060
+DEFAULT_TLS_PORT: Final = 5061
+
+
+def stamp_via(request: Request, flow: Flow) -> None:
+    """Write into the top Via where the request came from: `received` (18.2.1) and, where asked for, `rport` (RFC 3581 4)."""
+    via = request.via
+    stamped = via.seen_from(*flow.remote)
+    if stamped is via:
+        return
+    first = request.headers.get("via") or ""
+    request.headers.replace_first("via", ", ".join([str(stamped), *split_list(first)[1:]]))
+    request.headers.parsed["via"] = stamped
+
+
+def way_back(via: Via, flow: Flow) -> Flow:
+    """The flow for responses under a stamped top Via.
+
+    A reliable transport answers on its connection, rport goes to the source; else it is the source address with the port of sent-by (18.2.2).
+    A maddr parameter is not followed: it would let a stranger aim our responses.
+    """
+    if flow.reliable or via.wants_rport:
+        return flow
+    port = via.port or DEFAULT_PORT
+    return flow if port == flow.remote[1] else replace(flow, remote=(flow.remote[0], port))

@@ -1,0 +1,226 @@
+"""The speech of one direction: segments on its time line, found as the audio comes in and refined as soon as it is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.media.decode import RATE, Pcm
+from sidecar.speech import refine
+from sidecar.speech.detector import FRAME, Detector
+from sidecar.speech.history import History
+from sidecar.speech.refine import HOP, Boundary, Levels, Side
+from sidecar.speech.settings import SpeechSettings
+from sidecar.speech.sounds import Sounds
+
+_MS = RATE // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Speech without a pause worth the name. Positions in samples at 8 kHz; `closed` is False while it may still grow."""
+
+    start: int
+    end: int
+    level_db: float
+    start_uncertainty_ms: float
+    end_uncertainty_ms: float
+    closed: bool
+
+
+@dataclass(slots=True)
+class _Raw:
+    """What the detector found, and what refinement made of it so far."""
+
+    start: int
+    end: int
+    open: bool = True
+    level: float = refine.FLOOR_DB
+    onset: Boundary | None = None
+    stop: Boundary | None = None
+    levels: list[Levels] = field(default_factory=list)
+
+
+class SpeechTrack:
+    """Sink of one stream (`audio`, `silence`, `lost`). `segments()` tells what is known; `finish()` settles the rest.
+
+    Invariant: audio older than `window_s` is gone, so every boundary is refined within that time of being heard.
+    """
+
+    def __init__(self, settings: SpeechSettings) -> None:
+        self._settings = settings
+        self._detector = Detector(settings)
+        self._history = History(int(settings.window_s * RATE))
+        self._head = 0
+        self._open: _Raw | None = None
+        self._unsettled: list[_Raw] = []
+        self._settled: list[Segment] = []
+        self._previous_end = 0
+        self._by_level = np.zeros(int(-refine.FLOOR_DB) + 1, np.int64)
+        self._level: float | None = None
+        self.sounds = Sounds(settings)
+
+    @property
+    def level_db(self) -> float | None:
+        """The stream's own speech level so far: that of its louder speech, so that an echo which outlasts the talk does not set it."""
+        return self._level
+
+    def audio(self, pcm: Pcm) -> None:
+        """Take decoded samples."""
+        for start in range(0, len(pcm), RATE):
+            self._history.append(pcm[start : start + RATE])
+            self._work()
+
+    def silence(self, samples: int) -> None:
+        """Take a stretch in which nothing was sent."""
+        self._fill(samples, lost=False)
+
+    def lost(self, samples: int) -> None:
+        """Take a stretch that never arrived."""
+        self._fill(samples, lost=True)
+
+    def finish(self) -> None:
+        """No more audio comes: close and settle everything."""
+        self._fill(FRAME - self._history.head % FRAME, lost=False)
+        if self._open is not None:
+            self._close(self._open)
+        self._settle(final=True)
+
+    def segments(self, since: int = 0) -> list[Segment]:
+        """Known segments that end after position `since`, in order, the one still open last."""
+        first = len(self._settled)
+        while first > 0 and self._settled[first - 1].end > since:
+            first -= 1
+        known = self._settled[first:]
+        known += [self._segment(raw) for raw in self._unsettled]
+        if self._open is not None and self._open.onset is not None:
+            known.append(self._segment(self._open))
+        return [s for s in known if not self._faint(s)]
+
+    def _faint(self, segment: Segment) -> bool:
+        return self._level is not None and segment.level_db < self._level - self._settings.gate_db
+
+    def _fill(self, samples: int, *, lost: bool) -> None:
+        while samples > 0:
+            part = min(samples, RATE)
+            self._history.append(np.zeros(part, np.int16), lost=lost)
+            self._work()
+            samples -= part
+
+    def _work(self) -> None:
+        count = (self._history.head - self._head) // FRAME
+        if count == 0:
+            return
+        pcm = self._history.between(self._head, self._head + count * FRAME)
+        lost = self._history.lost_mask(self._head, count, FRAME)
+        frames = self._detector.frames(pcm, lost, self._level)
+        self.sounds.frames(self._head, frames.level, self._level)
+        edges = np.flatnonzero(np.diff(np.concatenate(([False], frames.speech, [False])).astype(np.int8))).tolist()
+        for first, last in zip(edges[::2], edges[1::2], strict=True):
+            self._speech(self._head + first * FRAME, self._head + last * FRAME, frames.level[first:last])
+        self._head += count * FRAME
+        if self._open is not None and self._head - self._open.end > self._settings.join_ms * _MS:
+            self._close(self._open)
+        self._settle(final=False)
+
+    def _speech(self, start: int, end: int, levels: Levels) -> None:
+        raw = self._open
+        if raw is not None and start - raw.end > self._settings.join_ms * _MS:
+            self._close(raw)
+            raw = None
+        if raw is None:
+            self._open = raw = _Raw(start, end)
+        raw.end = end
+        raw.levels.append(levels)
+        if len(raw.levels) > 64:  # a long segment's level is that of its last part, about as much as the history holds
+            raw.levels = [np.concatenate(raw.levels)[-int(self._settings.window_s * 100) :]]
+
+    def _close(self, raw: _Raw) -> None:
+        self._open = None
+        if raw.end - raw.start >= self._settings.drop_ms * _MS:
+            raw.open = False
+            self._unsettled.append(raw)
+
+    def _settle(self, *, final: bool) -> None:
+        """Refine each boundary once the audio around it is there."""
+        head, reach, beyond = self._head, self._settings.reach_ms * _MS, self._settings.noise_reach_ms * _MS
+        while self._unsettled and (final or head >= self._unsettled[0].end + beyond):
+            raw = self._unsettled.pop(0)
+            following = self._unsettled[0] if self._unsettled else self._open
+            self._refine_onset(raw)
+            raw.stop = self._boundary(raw, "end", following.start if following is not None else head)
+            self._keep(raw)
+        growing = self._open
+        if growing is None or growing.onset is not None or growing.end - growing.start < self._settings.drop_ms * _MS:
+            return
+        if head >= growing.start + reach + 50 * _MS:
+            self._refine_onset(growing)
+
+    def _refine_onset(self, raw: _Raw) -> None:
+        before = self._unsettled_before(raw)
+        raw.level = refine.active_level(np.concatenate(raw.levels))
+        raw.onset = self._boundary(raw, "onset", before)
+
+    def _unsettled_before(self, raw: _Raw) -> int:
+        earlier = [other.end for other in self._unsettled if other.start < raw.start]
+        return max(earlier, default=self._previous_end)
+
+    def _boundary(self, raw: _Raw, side: Side, limit: int) -> Boundary:
+        """Refine one boundary; `limit` is where the neighbouring speech ends or starts."""
+        settings = self._settings
+        rough = raw.start if side == "onset" else raw.end
+        reach, beyond = settings.reach_ms * _MS, settings.noise_reach_ms * _MS
+        if side == "onset":
+            low, high = max(limit, rough - beyond, 0), min(rough + reach, max(raw.end, rough + FRAME))
+        else:
+            low, high = max(raw.start, rough - reach), min(limit, rough + beyond)
+        low -= low % HOP
+        power = refine.band_power(self._history.between(low, high), settings)
+        longest_loss = refine.bridge_lost(power, [(a - low, b - low) for a, b in self._history.lost_between(low, high)])
+        level = max(raw.level, self._reference(raw))
+        noise = self._noise(power, rough - low, side)
+        crossing, depth = refine.threshold(level, noise, settings)
+        core = (rough - low) // HOP + (30 if side == "onset" else -30)
+        near = slice(max(0, (rough - low - reach) // HOP), (rough - low + reach) // HOP)
+        found = refine.crossing(power[near], crossing, core - near.start, side, noisy=depth < settings.depth_db, settings=settings)
+        if found is None:
+            return Boundary(rough, 100.0, not raw.open)
+        position = low + (found + near.start) * HOP
+        bias, uncertainty = refine.expected_loss(depth, side)
+        corrected = position + round(bias * _MS) * (1 if side == "end" else -1)
+        return Boundary(corrected, uncertainty + longest_loss / 2, True)
+
+    def _noise(self, power: Levels, rough: int, side: Side) -> float | None:
+        """Level that the local noise exceeds 4 % of the time, from the pause beside the boundary; None where there is too little pause."""
+        hop = rough // HOP
+        pause = power[: max(0, hop - 20)] if side == "onset" else power[hop + 60 :]
+        if len(pause) < 30:
+            return None
+        return float(np.percentile(pause, self._settings.noise_percentile))
+
+    def _reference(self, raw: _Raw) -> float:
+        return refine.FLOOR_DB if self._level is None else self._level - 8.0
+
+    def _keep(self, raw: _Raw) -> None:
+        segment = self._segment(raw)
+        raw.levels.clear()
+        self._previous_end = raw.end
+        if segment.end <= segment.start:
+            return
+        self._settled.append(segment)
+        self._by_level[min(len(self._by_level) - 1, max(0, round(-segment.level_db)))] += segment.end - segment.start
+        self._level = _upper_level(self._by_level)
+
+    def _segment(self, raw: _Raw) -> Segment:
+        start = raw.onset or Boundary(raw.start, 50.0, False)
+        end = raw.stop or Boundary(raw.end, 100.0, False)
+        level = raw.level if raw.level > refine.FLOOR_DB else refine.active_level(np.concatenate(raw.levels))
+        return Segment(start.position, end.position, level, start.uncertainty_ms, end.uncertainty_ms, raw.stop is not None)
+
+
+def _upper_level(samples_by_level: npt.NDArray[np.int64]) -> float:
+    """The level that the loudest fifth of the speech, by duration, reaches; index i of the histogram counts speech at −i dB."""
+    reached = np.cumsum(samples_by_level)
+    return -float(np.searchsorted(reached, reached[-1] / 5))

@@ -1,0 +1,61 @@
+"""What the admin port sees of a running sidecar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client.core import Metric
+
+from sidecar.admin import LiveCall, counter, gauge
+
+if TYPE_CHECKING:
+    from sidecar.app import Sidecar
+
+
+class Status:
+    """An `AdminState` over one `Sidecar`."""
+
+    def __init__(self, sidecar: Sidecar) -> None:
+        self._sidecar = sidecar
+
+    def not_ready(self) -> Sequence[str]:
+        """Why no new call should be sent here."""
+        reasons = []
+        if self._sidecar.engine.draining:
+            reasons.append("the sidecar is draining")
+        if self._sidecar.pool.free < 2:
+            reasons.append("no RTP port pairs are free: widen media.ports")
+        if (problem := self._sidecar.reporter.spool.problem()) is not None:
+            reasons.append(problem)
+        return reasons
+
+    def calls(self) -> Sequence[LiveCall]:
+        """The live calls, in the order in which they began."""
+        return [
+            session.live(self._sidecar.engine.calls.get(call)) for call, session in self._sidecar.sessions.items() if session.ended is None
+        ]
+
+    def metrics(self) -> Iterable[Metric]:
+        """Counters and gauges."""
+        engine = self._sidecar.engine
+        yield gauge("trunkside_calls_live", "Calls that are not over", len(engine.calls))
+        yield counter("trunkside_calls_ended", "Calls by how they ended", self._sidecar.ended, "reason")
+        yield counter("trunkside_sip_events", "Messages that became no call, by cause", engine.counts, "event")
+        yield gauge("trunkside_rtp_port_pairs_free", "RTP port pairs that are free", self._sidecar.pool.free)
+        spool = self._sidecar.reporter.spool.describe()
+        for name, value in spool.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                yield gauge(f"trunkside_spool_{name}", f"Spool: {name.replace('_', ' ')}", value)
+
+    def describe(self) -> Mapping[str, Any]:
+        """The state of every engine."""
+        return {
+            "engine": self._sidecar.engine.describe(),
+            "rtp_port_pairs_free": self._sidecar.pool.free,
+            "reporter": self._sidecar.reporter.describe(),
+        }
+
+    def drain(self) -> None:
+        """Take no new call, end when the live ones have."""
+        self._sidecar.stopping.set()

@@ -1,0 +1,178 @@
+"""The measurement of one call: packets of both directions in, turns and figures out. Pure: arrival times and `now` are arguments."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from control.contract.call import BargeIn, Media, RelayDelay, Speech, Turn
+from sidecar.clocks import Mono
+from sidecar.media.codec import Codec
+from sidecar.media.relay import Leg
+from sidecar.speech.detector import NAME
+from sidecar.turns.floor import fold
+from sidecar.turns.settings import MeasureSettings
+from sidecar.turns.side import Side
+from sidecar.turns.spans import Span, bridge, without
+from sidecar.turns.sums import speech
+
+_EARLY_PACKETS = 256
+_DEFAULTS = MeasureSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The final figures of a call."""
+
+    turns: list[Turn]
+    barge_ins: list[BargeIn]
+    speech: Speech
+    media: Media
+    greeting_ms: float | None
+    """200 OK → first agent speech."""
+    first_agent_rtp_ms: float | None
+    """Call time of the agent's first RTP packet; negative for early media."""
+
+
+class Measurement:
+    """Leg A is the caller, leg B the agent. `answered` sets call time 0; what arrived before it is early media and never counts."""
+
+    def __init__(self, settings: MeasureSettings = _DEFAULTS) -> None:
+        self._settings = settings
+        self._sides: dict[Leg, Side] = {"A": Side(settings), "B": Side(settings)}
+        self._answered: Mono | None = None
+        # The answer is told by another path than the packets, so a few of them may be ahead of it.
+        self._early: deque[tuple[Leg, bytes, Mono]] = deque(maxlen=_EARLY_PACKETS)
+        self._first_agent_rtp: Mono | None = None
+        self._held: set[Leg] = set()
+        self._held_since: Mono | None = None
+        self._holds: list[tuple[Mono, Mono]] = []
+        self._shown: dict[int, Turn] = {}
+        self._live_from = 0.0
+        self._live_n = 1
+
+    def negotiated(self, leg: Leg, codecs: Mapping[int, Codec]) -> None:
+        """Take the payload types that the party of `leg` may send from now on."""
+        self._sides[leg].stream.negotiated(codecs)
+
+    def answered(self, at: Mono) -> None:
+        """The 200 OK left towards the caller. A second answer changes nothing."""
+        if self._answered is not None:
+            return
+        self._answered = at
+        early, self._early = self._early, deque(maxlen=_EARLY_PACKETS)
+        for leg, data, arrival in early:
+            if arrival >= at:
+                self._sides[leg].packet(data, arrival)
+
+    def packet(self, leg: Leg, data: bytes, arrival: Mono) -> None:
+        """Take an RTP packet as the tap saw it."""
+        if leg == "B" and self._first_agent_rtp is None:
+            self._first_agent_rtp = arrival
+        if self._answered is None:
+            self._early.append((leg, data, arrival))
+        elif arrival >= self._answered:
+            self._sides[leg].packet(data, arrival)
+
+    def hold(self, leg: Leg, held: bool, at: Mono) -> None:
+        """The party of `leg` put the call on hold, or took it back. Nothing counts while either did."""
+        before = bool(self._held)
+        if held:
+            self._held.add(leg)
+        else:
+            self._held.discard(leg)
+        if self._held and not before:
+            self._held_since = at
+        elif before and not self._held and self._held_since is not None:
+            self._holds.append((self._held_since, at))
+            self._held_since = None
+
+    def live(self, now: Mono) -> list[Turn]:
+        """Turns that are new, or better known, since the last call of this method."""
+        answered = self._answered
+        if answered is None:
+            return []
+        for side in self._sides.values():
+            side.advance(now)
+        holds = self._hold_spans(answered, now)
+        caller, agent = (without(self._sides[leg].spans(answered, self._live_from), holds) for leg in ("A", "B"))
+        onsets = self._sides["B"].sound_onsets(answered, self._live_from)
+        turns = fold(
+            caller,
+            agent,
+            self._settings.turns,
+            resets=[h.end for h in holds],
+            first_sound=_first_of(onsets),
+            n=self._live_n,
+        ).turns
+        changed = [turn for turn in turns if self._shown.get(turn.n) != turn]
+        self._shown.update((turn.n, turn) for turn in changed)
+        self._move_window(turns, (now - answered) * 1000)
+        return changed
+
+    def _move_window(self, turns: list[Turn], now: float) -> None:
+        """Leave behind the turns that nothing can change any more."""
+        old = now - self._settings.live_window_s * 1000
+        for turn in turns[1:]:
+            if turn.caller_start_ms < old:
+                # A little before the turn, but after all that the turn before it is made of.
+                self._live_from, self._live_n = turn.caller_start_ms - 1.0, turn.n
+        self._shown = {n: turn for n, turn in self._shown.items() if n >= self._live_n}
+
+    def finish(self, ended_at: Mono, *, tap_dropped: int, refused: int, relay_delay: RelayDelay) -> Measured:
+        """The figures of the whole call, from all its packets. Of a call that was never answered, only the first packet's time is known."""
+        answered = self._answered if self._answered is not None else ended_at
+        for side in self._sides.values():
+            side.finish()
+        duration = max(0.0, (ended_at - answered) * 1000)
+        holds = self._hold_spans(answered, ended_at)
+        outside = [*holds, Span(duration, float("inf"))]
+        caller, agent = (without(self._sides[leg].spans(answered), outside) for leg in ("A", "B"))
+        conversation = fold(
+            caller,
+            agent,
+            self._settings.turns,
+            resets=[h.end for h in holds],
+            first_sound=_first_of(self._sides["B"].sound_onsets(answered)),
+        )
+        first = self._first_agent_rtp
+        return Measured(
+            turns=conversation.turns,
+            barge_ins=[o.model() for o in conversation.overlaps],
+            speech=speech(caller, agent, conversation.turns, duration, holds, NAME, self._settings.turns),
+            media=Media(
+                caller=self._sides["A"].model(answered),
+                agent=self._sides["B"].model(answered),
+                tap_dropped=tap_dropped,
+                refused=refused,
+                relay_delay=relay_delay,
+            ),
+            greeting_ms=round(agent[0].start, 1) if agent else None,
+            first_agent_rtp_ms=None if first is None or self._answered is None else round((first - answered) * 1000, 3),
+        )
+
+    def _hold_spans(self, answered: Mono, until: Mono) -> list[Span]:
+        holds = [*self._holds, *([(self._held_since, until)] if self._held_since is not None else [])]
+        return bridge([Span((a - answered) * 1000, (b - answered) * 1000) for a, b in holds if b > a], 0.0)
+
+    def describe(self) -> dict[str, object]:
+        """Where the measurement of each side stands."""
+        return {
+            "answered": self._answered,
+            "on_hold": sorted(self._held),
+            "caller": self._sides["A"].describe(),
+            "agent": self._sides["B"].describe(),
+            "turns": max(self._shown, default=0),
+        }
+
+
+def _first_of(onsets: list[float]) -> Callable[[float, float], float | None]:
+    """The first of `onsets` (in order) within a stretch."""
+
+    def first(start: float, end: float) -> float | None:
+        index = bisect_left(onsets, start)
+        return onsets[index] if index < len(onsets) and onsets[index] <= end else None
+
+    return first

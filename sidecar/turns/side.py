@@ -1,0 +1,96 @@
+"""One direction of a call: its stream, the speech in it, and both in call time."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from control.contract.call import Dtmf, Stream
+from sidecar.clocks import Mono
+from sidecar.media import mos
+from sidecar.media.decode import RATE
+from sidecar.media.stream import Stream as RtpStream
+from sidecar.speech.track import SpeechTrack
+from sidecar.turns.settings import MeasureSettings
+from sidecar.turns.spans import Span
+
+
+class Side:
+    """What the party of one leg sends."""
+
+    def __init__(self, settings: MeasureSettings) -> None:
+        self._settings = settings
+        self.track = SpeechTrack(settings.speech)
+        self.stream = RtpStream(self.track, settings.stream)
+        self._stepped: float | None = None
+
+    def packet(self, data: bytes, arrival: Mono) -> None:
+        """Take a packet; every half second of arrivals what has come is analysed."""
+        self.stream.packet(data, arrival)
+        if self._stepped is None:
+            self._stepped = arrival
+        elif arrival - self._stepped >= self._settings.step_s:
+            self.advance(arrival)
+
+    def advance(self, now: Mono) -> None:
+        """Analyse what has come."""
+        self._stepped = now
+        self.stream.advance(now)
+
+    def finish(self) -> None:
+        """Analyse all that is left."""
+        self.stream.finish()
+        self.track.finish()
+
+    def call_time(self, position: int, answered: Mono) -> float:
+        """Call time in ms of a position on the stream's time line."""
+        return (self.stream.locate(position) - answered) * 1000
+
+    def spans(self, answered: Mono, since: float = float("-inf")) -> list[Span]:
+        """Speech segments in call time that end after `since` (ms), in order; never before the answer."""
+        if self.stream.origin is None:
+            return []
+        first = 0 if since == float("-inf") else int((since / 1000 + answered - self.stream.origin - 1.0) * RATE)
+        spans: list[Span] = []
+        for segment in self.track.segments(first):
+            start, end = self.call_time(segment.start, answered), self.call_time(segment.end, answered)
+            start = max(start, 0.0, spans[-1].end if spans else 0.0)
+            if end > start and end > since:
+                spans.append(Span(start, end, segment.start_uncertainty_ms, segment.end_uncertainty_ms))
+        return spans
+
+    def sound_onsets(self, answered: Mono, since: float = float("-inf")) -> list[float]:
+        """Call times at which something began to be heard."""
+        onsets = self.track.sounds.onsets
+        if self.stream.origin is None:
+            return []
+        first = 0 if since == float("-inf") else bisect_left(onsets, int((since / 1000 + answered - self.stream.origin - 1.0) * RATE))
+        return [self.call_time(onset, answered) for onset in onsets[first:]]
+
+    def model(self, answered: Mono) -> Stream:
+        """The stream as the call object shows it."""
+        stream = self.stream
+        receptions = list(stream.receptions.values())
+        packets, lost = sum(r.packets for r in receptions), sum(r.lost for r in receptions)
+        share = lost / (packets + lost) if packets + lost > 0 and lost > 0 else 0.0
+        main = max(receptions, key=lambda r: r.packets, default=None)
+        score = mos.mos_lq(stream.codec, share, mos.burst_ratio(share, stream.loss_runs, stream.loss_run_packets)) if packets else None
+        return Stream(
+            codec=stream.codec,
+            analysed=stream.analysed,
+            ssrcs=[f"{r.ssrc:08x}" for r in receptions],
+            packets=packets,
+            lost=lost,
+            loss_pct=round(100 * share, 3),
+            duplicates=sum(r.duplicates for r in receptions),
+            reordered=sum(r.reordered for r in receptions),
+            jitter_ms=round(1000 * main.jitter_s, 3) if main else 0.0,
+            mos_lq=None if score is None else round(score, 2),
+            dtmf=[
+                Dtmf(digit=p.digit, start_ms=round(self.call_time(p.position, answered), 1), duration_ms=round(p.duration * 1000 / RATE, 1))
+                for p in stream.keypad.presses
+            ],
+        )
+
+    def describe(self) -> dict[str, object]:
+        """Stream and speech so far."""
+        return {**self.stream.describe(), "speech_level_db": self.track.level_db, "segments": len(self.track.segments())}
