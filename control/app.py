@@ -61,9 +61,9 @@ def create_app(config: ControlConfig) -> web.Application:
 @asynccontextmanager
 async def _running(config: ControlConfig, access: Access) -> AsyncIterator[State]:
     """Store, outbox worker and sweeper; on exit the tasks end before the store closes."""
-    vault = open_vault(config)
     store = await open_store(config)
     try:
+        vault = open_vault(config)
         if store.single_process:
             await outbox.release_leases(store, now_us())
         broker = Broker()

@@ -26,6 +26,7 @@ from sidecar.clocks import Mono
 from sidecar.config import Route as RouteConfig
 from sidecar.config import SidecarConfig, parse_listen, revealed
 from sidecar.identity.digest import Credentials, DigestServer
+from sidecar.net.clock import mono
 from sidecar.net.errors import StartError
 from sidecar.net.random_ids import RandomIds
 from sidecar.net.rtp import NoPorts, PortPool
@@ -55,6 +56,7 @@ class Sidecar:
         self._sockets: dict[tuple[str, int], SipSocket] = {}
         self.sessions: dict[str, Session] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = Mono(0.0)
         self._analysis_turn = asyncio.Lock()
         self._tasks = asyncio.TaskGroup()
         self.stopping = asyncio.Event()
@@ -129,7 +131,7 @@ class Sidecar:
         overrun = list(self.engine.calls)
         for call in overrun:
             detail = f"the sidecar was told to stop and the call outlived the deadline of {deadline:g} s"
-            self.engine.hang_up(call, o.overrun(detail), self._now())
+            self.engine.hang_up(call, o.overrun(detail), mono())
         self._pump()
         if overrun:
             log.warning("calls ended by the drain", calls=len(overrun))
@@ -140,11 +142,8 @@ class Sidecar:
 
     # -- the pump ----------------------------------------------------------------------------------------------------------------------
 
-    def _now(self) -> Mono:
-        return Mono(self._loop.time())
-
     def _received(self, data: bytes, flow: Flow) -> None:
-        self.engine.receive(data, flow, self._now())
+        self.engine.receive(data, flow, mono())
         self._pump()
 
     def _send_refused(self, flow: Flow) -> None:
@@ -152,28 +151,29 @@ class Sidecar:
         self._loop.call_soon(self._refused_later, flow)
 
     def _refused_later(self, flow: Flow) -> None:
-        self.engine.transport_failed(flow, self._now())
+        self.engine.transport_failed(flow, mono())
         self._pump()
 
-    def _fire(self, due: float) -> None:
+    def _fire(self, due: Mono) -> None:
         self._timer = None
-        self.engine.on_time(Mono(max(due, self._loop.time())))
+        self.engine.on_time(max(due, mono()))
         self._pump()
 
     def _pump(self) -> None:
         """Drain the engine after every mutation; then one timer for its next deadline."""
         while effects := self.engine.take():
-            now = self._now()
+            now = mono()
             for effect in effects:
                 self._perform(effect, now)
         due = self.engine.next_deadline()
         if self._timer is not None:
-            if due is not None and self._timer.when() <= due:
+            if due is not None and self._timer_due <= due:
                 return  # fires early, finds nothing due and re-arms: cheaper than a new timer for each message
             self._timer.cancel()
             self._timer = None
         if due is not None:
-            self._timer = self._loop.call_at(due, self._fire, due)
+            self._timer_due = due
+            self._timer = self._loop.call_later(max(due - mono(), 0.0), self._fire, due)
 
     def _perform(self, effect: e.Effect, now: Mono) -> None:
         match effect:
@@ -221,7 +221,7 @@ class Sidecar:
             answer, detail = str(found[0][4][0]), ""
         except OSError as error:
             answer, detail = None, f"{host} does not resolve: {error.strerror}"
-        self.engine.resolved(token, answer, detail, self._now())
+        self.engine.resolved(token, answer, detail, mono())
         self._pump()
 
     # -- analysis ----------------------------------------------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ class Sidecar:
             await asyncio.sleep(ANALYSIS_PERIOD)
             for session in list(self.sessions.values()):
                 if session.ended is None and (work := session.work()):
-                    session.note(await self._off_loop(partial(session.analyse, work, self._now())))
+                    session.note(await self._off_loop(partial(session.analyse, work, mono())))
 
     async def _conclude(self, session: Session) -> None:
         result = await self._off_loop(partial(session.finish, session.work()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
@@ -13,9 +12,10 @@ from sidecar.admin import LiveCall
 from sidecar.b2bua import effects as e
 from sidecar.b2bua.call import Call
 from sidecar.b2bua.legs import PortPairs
-from sidecar.clocks import Mono, Wall
+from sidecar.clocks import Mono
 from sidecar.media.codec import STATIC, Codec
 from sidecar.media.tap import Ring, Tapped
+from sidecar.net.clock import mono, wall
 from sidecar.net.rtp import MediaLine, PortPool
 from sidecar.sip import sdp
 from sidecar.trace.recorder import Recorder, readable
@@ -67,7 +67,7 @@ class Session:
 
     def record(self, fact: e.Fact, now: Mono) -> None:
         """Append a fact to the trace, and act on those that concern media."""
-        line = self._recorder.record(fact, now, Wall(time.time()))
+        line = self._recorder.record(fact, now, wall())
         if line is not None:
             self._sink.append(self.call, [line])
         match fact:
@@ -116,7 +116,7 @@ class Session:
         first = next(iter(codecs.values()), None)
         name = first.name if first is not None else "unknown"
         local = (self._advertised, line.ports(fact.leg)[0])
-        self._sink.append(self.call, [self._recorder.media_opened(fact.leg, name, local, rtp, now, Wall(time.time()))])
+        self._sink.append(self.call, [self._recorder.media_opened(fact.leg, name, local, rtp, now, wall())])
 
     # -- analysis ----------------------------------------------------------------------------------------------------------------------
     # `work`, `note` and `conclude` run in the event loop; `analyse` and `finish` off it, never two at a time.
@@ -138,9 +138,8 @@ class Session:
 
     def note(self, turns: list[Turn]) -> None:
         """Append what `analyse` returned."""
-        now, wall = Mono(self._loop.time()), Wall(time.time())
         if turns and not self.closed:
-            self._sink.append(self.call, [self._recorder.turn(turn, now, wall) for turn in turns])
+            self._sink.append(self.call, [self._recorder.turn(turn, mono(), wall()) for turn in turns])
 
     @property
     def unmeasured(self) -> bool:
@@ -159,8 +158,7 @@ class Session:
     def conclude(self, result: Measured | None) -> None:
         """Append what `finish` returned; the trace closes once signalling is done as well."""
         if result is not None:
-            now, wall = Mono(self._loop.time()), Wall(time.time())
-            self._sink.append(self.call, [self._recorder.measured(result, now, wall)])
+            self._sink.append(self.call, [self._recorder.measured(result, mono(), wall())])
         self._measured = True
         self._close_when_done()
 
@@ -179,7 +177,7 @@ class Session:
 
     def _close_when_done(self) -> None:
         if self._signalling_done and self._measured:
-            self._sink.append(self.call, [self._recorder.closed(Mono(self._loop.time()), Wall(time.time()))])
+            self._sink.append(self.call, [self._recorder.closed(mono(), wall())])
             self._sink.close(self.call)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from aiohttp import web
 from pydantic import ValidationError
@@ -23,10 +24,13 @@ _UPLOAD_WAIT_S = 8.0
 async def post_facts(request: web.Request) -> web.Response:
     """FactBatch in, FactReceipt out. A batch of another version is refused with both numbers, before anything in it is read."""
     state = request.app[STATE]
+    raw = await request.read()
     try:
-        body = json.loads(await request.read())
-    except ValueError:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
         raise Problem(400, "the body is not JSON: send a fact batch") from None
+    if b"\\ud" in raw.lower():  # bytes of a SIP message that are not UTF-8 travel as lone surrogates, which no database takes
+        body = _storable(body)
     version = body.get("version") if isinstance(body, dict) else None
     if version != VERSION:
         detail = f"this control knows version {VERSION} of the facts, the batch is version {version}: upgrade the older side"
@@ -74,6 +78,17 @@ async def post_traces(request: web.Request) -> web.Response:
     if "json" in content_type:
         return web.json_response({})
     return web.Response(body=b"", content_type="application/x-protobuf")
+
+
+def _storable(value: Any) -> Any:
+    """A JSON value whose lone surrogates became replacement characters."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_storable(each) for each in value]
+    if isinstance(value, dict):
+        return {_storable(name): _storable(each) for name, each in value.items()}
+    return value
 
 
 def _sender(state: State, request: web.Request, *, need: bool) -> reports.Sender:

@@ -82,12 +82,12 @@ def _arrows(messages: list[f.SipMessage]) -> list[_Line]:
 def _arrow(message: f.SipMessage, copies: int) -> str:
     label = _label(message.text) + (f" (x{copies + 1})" if copies else "") + (" (again)" if message.retransmission else "")
     rightward = (message.leg == "A") == (message.direction == "in")
-    room = _COLUMN - 4
+    room = _COLUMN - 3
     body = f" {label[: room - 2]} ".ljust(room, "-") if rightward else f" {label[: room - 2]} ".rjust(room, "-")
     arrow = f"|{body}->|" if rightward else f"|<-{body}|"
     if message.leg == "A":
-        return f"{arrow:<{_COLUMN}}" + " " * (_COLUMN - 1) + "|"
-    return "|" + " " * (_COLUMN - 1) + f"{arrow}"
+        return arrow + " " * (_COLUMN - 1) + "|"
+    return "|" + " " * (_COLUMN - 1) + arrow
 
 
 def _label(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -37,10 +38,13 @@ async def accept(store: Store, batch: f.FactBatch, now: int, *, wait_us: int) ->
     changed: list[Call] = []
     async with store.write() as conn:
         new = await _insert(conn, batch.facts)
-        for call_id in dict.fromkeys(fact.call for fact in batch.facts):
-            fresh = [fact for fact in batch.facts if (fact.call, fact.seq) in new and fact.call == call_id]
-            if fresh:
-                changed += await _advance(conn, call_id, sorted(fresh, key=lambda fact: fact.seq), now, wait_us)
+        fresh: dict[str, dict[int, f.Fact]] = {}
+        for fact in batch.facts:
+            if (fact.call, fact.seq) in new:
+                fresh.setdefault(fact.call, {}).setdefault(fact.seq, fact)
+        before = await rows.load_all(conn, list(fresh))
+        for call_id, by_seq in fresh.items():
+            changed += await _advance(conn, before.get(call_id), [by_seq[seq] for seq in sorted(by_seq)], now, wait_us)
         await _seen(conn, batch, len(new), now)
     return Stored(f.FactReceipt(stored=len(batch.facts), new=len(new)), changed)
 
@@ -70,30 +74,43 @@ async def _insert(conn: AsyncConnection, batch: Sequence[f.Fact]) -> set[tuple[s
     return {(row.call, row.seq) for row in await conn.execute(statement, values)}
 
 
-async def _advance(conn: AsyncConnection, call_id: str, fresh: list[f.Fact], now: int, wait_us: int) -> list[Call]:
-    row = await rows.load(conn, call_id)
-    if row is not None and fresh[0].seq == row.last_seq + 1:
-        call: Call | None = rows.read_call(row.doc)
-        for fact in fresh:
-            apply(call, fact)  # type: ignore[arg-type]
-    else:  # out of order, or the first of a call: the whole trace tells
-        call = fold(await trace(conn, call_id))
-        if call is not None and row is not None:
-            _keep_controls(rows.read_call(row.doc), call)
-    if call is None:
+async def _advance(conn: AsyncConnection, row: sa.Row[Any] | None, fresh: list[f.Fact], now: int, wait_us: int) -> list[Call]:
+    """Let the new facts of one call, in order, change it. Returns what changed: the call, and others whose reports it touched."""
+    told = await _told(conn, row, fresh)
+    if told is None:
         return []
-    last = max(fresh[-1].seq, row.last_seq if row is not None else 0)
-    held = await conn.scalar(sa.select(sa.func.count()).select_from(facts).where(facts.c.call == call_id)) if call.complete else 0
-    await rows.save(conn, call, now, last_seq=last, complete=call.complete and held == last)
+    call, last, held = told
+    whole = call.complete and held == last
+    identity = row is None or any(isinstance(fact, _IDENTITY) for fact in fresh)
     touched: set[str] = set()
-    if any(isinstance(fact, _IDENTITY) for fact in fresh) or row is None:
+    if identity:  # reports can only be matched to what is stored
+        await rows.save(conn, call, now, last_seq=last, held=held, complete=whole)
         await rows.save_identifiers(conn, call)
-        touched = await linking.relink_waiting(conn, call, now)
-    changed = [await linking.settle_verdict(conn, other, now) for other in sorted(touched)]
-    call = await linking.settle_verdict(conn, call_id, now) or call
-    if call.ended_at is not None:
-        await _release(conn, call_id, now if call.complete and held == last else now + wait_us)
-    return [call, *(other for other in changed if other is not None)]
+        touched = await linking.relink_waiting(conn, call)
+    stored = call.model_copy(deep=True)
+    waited_for = await linking.judge(conn, call, row is not None and row.settled)
+    if not identity or call != stored:
+        await rows.save(conn, call, now, last_seq=last, held=held, complete=whole)
+    if waited_for and call.ended_at is not None:
+        await _release(conn, call.id, now if whole else now + wait_us)
+    others = [await linking.settle_verdict(conn, other, now) for other in sorted(touched)]
+    return [call, *(other for other in others if other is not None)]
+
+
+async def _told(conn: AsyncConnection, row: sa.Row[Any] | None, fresh: list[f.Fact]) -> tuple[Call, int, int] | None:
+    """The call as its facts tell it now, its highest seq, and how many facts are stored; None while `call_started` is missing."""
+    if row is not None and row.held == row.last_seq == fresh[0].seq - 1 and fresh[-1].seq - fresh[0].seq == len(fresh) - 1:
+        known = rows.read_call(row.doc)
+        for fact in fresh:
+            apply(known, fact)
+        return known, fresh[-1].seq, row.held + len(fresh)
+    everything = await trace(conn, fresh[0].call)  # a new call, or facts out of order: all that is stored tells
+    call = fold(everything)
+    if call is None:
+        return None
+    if row is not None:
+        _keep_controls(rows.read_call(row.doc), call)
+    return call, everything[-1].seq, len(everything)
 
 
 def _keep_controls(before: Call, after: Call) -> None:

@@ -52,6 +52,7 @@ def party(uri: str | None) -> str | None:
     """
     if not uri:
         return None
+    uri = re.sub(r'^\s*"(?:\\.|[^"\\])*"', "", uri)
     if "<" in uri and ">" in uri:
         uri = uri[uri.index("<") + 1 : uri.rindex(">")]
     uri = re.sub(r"^(sips?|tel):", "", uri.strip(), flags=re.IGNORECASE)
@@ -84,10 +85,9 @@ def read_claim(body: bytes) -> Claim:
         raise Unreadable("the body is not JSON") from None
     if not isinstance(report, dict):
         raise Unreadable("the body is not a JSON object")
-    call_id = report.get("call_id")
-    if isinstance(call_id, int) and not isinstance(call_id, bool):
-        call_id = str(call_id)
-    if not isinstance(call_id, str) or not 1 <= len(call_id) <= 200:
+    said = report.get("call_id")
+    call_id = _text(str(said) if isinstance(said, int) and not isinstance(said, bool) else said)
+    if call_id is None or len(call_id) > 200:
         raise Unreadable("call_id must be a string of 1 to 200 characters")
     headers = _headers(report.get("sip_headers"))
     token = next((value for name, value in headers.items() if name.removeprefix("sipheader_") == _CORRELATION), None)
@@ -114,13 +114,15 @@ def epoch_ms(value: object) -> int | None:
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+    """A non-empty string. JSON can escape lone surrogates, which neither a hash nor a database takes."""
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) and value else None
 
 
 def _headers(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         return {}
-    return {name.lower(): content for name, content in value.items() if isinstance(content, str) and content}
+    texts = {name.lower(): _text(content) for name, content in value.items()}
+    return {name: content for name, content in texts.items() if content is not None}
 
 
 def _first(headers: dict[str, str], names: tuple[str, ...]) -> str | None:
@@ -134,5 +136,5 @@ def _identifiers(report: dict[str, object], headers: dict[str, str]) -> set[str]
         nested = report.get(key)
         if isinstance(nested, dict):
             values += nested.values()
-    texts = [value for value in values if isinstance(value, str) and _SHORTEST_ID <= len(value) <= 512]
+    texts = [text for text in map(_text, values) if text is not None and _SHORTEST_ID <= len(text) <= 512]
     return {form for value in texts[:_MOST_IDS] for form in variants(value)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 # Numbers are never used as numbers here, and a digit string of any length must pass.
@@ -68,18 +68,20 @@ def elements(text: str, array: Span) -> Iterator[Span]:
             at = _skip(text, at + 1)
 
 
-def put(text: str, obj: Span, name: str, value: str, found: dict[str, Span] | None = None) -> Edit:
-    """The edit that gives the object at `obj` the member `name` with the JSON text `value`: in its old place, else last."""
-    found = members(text, obj) if found is None else found
-    if name in found:
-        return Edit(found[name], value)
-    end = max((span.end for span in found.values()), default=None)
-    comma, at = (", ", end) if end is not None else ("", obj.start + 1)
-    return Edit(Span(at, at), f"{comma}{json.dumps(name)}: {value}")
+def put(text: str, obj: Span, values: Mapping[str, str]) -> list[Edit]:
+    """The edits that give the object at `obj` these members (name to JSON text): each in its old place, the others after the last."""
+    found = members(text, obj)
+    edits = [Edit(found[name], value) for name, value in values.items() if name in found]
+    fresh = ", ".join(f"{json.dumps(name)}: {value}" for name, value in values.items() if name not in found)
+    if fresh:
+        last = max((span.end for span in found.values()), default=None)
+        at, comma = (last, ", ") if last is not None else (obj.start + 1, "")
+        edits.append(Edit(Span(at, at), comma + fresh))
+    return edits
 
 
 def splice(text: str, edits: list[Edit]) -> str:
-    """`text` with all edits made; edits at the same place keep their order, and spans must not overlap."""
+    """`text` with all edits made; their spans must not overlap."""
     out: list[str] = []
     at = 0
     for edit in sorted(edits, key=lambda edit: edit.span.start):

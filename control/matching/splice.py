@@ -37,7 +37,7 @@ def link_of(call: Call) -> Link:
 def compare(body: bytes, call: Call) -> list[Pair]:
     """The agent's segments beside the wire's turns; empty when the transcript cannot be read. `call.answered_at` gives call time 0."""
     try:
-        report = json.loads(body)
+        report = json.loads(body, strict=False)
     except (ValueError, RecursionError):
         return []
     if not isinstance(report, dict) or not isinstance(report.get(SEGMENTS), list):
@@ -63,15 +63,10 @@ def enrich(body: bytes, call: Call, *, repair: Link | None = None, pairs: Sequen
 def _edits(text: str, top: Span, call: Call, repair: Link | None, pairs: Sequence[Pair]) -> list[Edit]:
     found = members(text, top)
     ours = json.dumps(call.as_json(), ensure_ascii=True)
-    edits: list[Edit] = []
-    if repair is not None:
-        edits.append(put(text, top, repair.name, json.dumps(repair.value), found))
-    meta = found.get(META)
-    if meta is None:
-        # A second insertion after the last member follows the first one, see `splice`.
-        edits.append(put(text, top, META, f'{{"{OURS}": {ours}}}', found))
-    else:
-        edits += _nested(text, meta, OURS, ours)
+    values = {repair.name: json.dumps(repair.value)} if repair is not None else {}
+    if META not in found:
+        values[META] = f'{{"{OURS}": {ours}}}'
+    edits = put(text, top, values) + (_nested(text, found[META], OURS, ours) if META in found else [])
     latencies = {each.segment.index: each.wire_ms for each in pairs}
     segments = found.get(SEGMENTS)
     if latencies and segments is not None and text[segments.start] == "[":
@@ -82,16 +77,16 @@ def _edits(text: str, top: Span, call: Call, repair: Link | None, pairs: Sequenc
 
 
 def _latency(text: str, segment: Span, value: str) -> list[Edit]:
-    found = members(text, segment)
-    if "metadata" not in found:
-        return [put(text, segment, "metadata", f'{{"{WIRE}": {value}}}', found)]
-    return _nested(text, found["metadata"], WIRE, value)
+    metadata = members(text, segment).get("metadata")
+    if metadata is None:
+        return put(text, segment, {"metadata": f'{{"{WIRE}": {value}}}'})
+    return _nested(text, metadata, WIRE, value)
 
 
 def _nested(text: str, obj: Span, name: str, value: str) -> list[Edit]:
     """Set a member of a nested object; a null becomes an object, any other value is the agent's own and stays."""
     if text[obj.start] == "{":
-        return [put(text, obj, name, value)]
+        return put(text, obj, {name: value})
     return [Edit(obj, f'{{"{name}": {value}}}')] if text[obj.start : obj.end] == "null" else []
 
 

@@ -68,24 +68,28 @@ async def settle_verdict(conn: AsyncConnection, call_id: str, now: int, *, grace
         return None
     call = rows.read_call(row.doc)
     settled = row.settled if grace_over is None else grace_over
-    ours = (await conn.execute(_concerning(call_id))).all()
-    answers = [_answer(report) for report in ours]
+    await judge(conn, call, settled)
+    if call == rows.read_call(row.doc) and settled == row.settled:
+        return None
+    await rows.save(conn, call, now, settled=settled)
+    return call
+
+
+async def judge(conn: AsyncConnection, call: Call, grace_over: bool) -> bool:
+    """Put the verdict, and what else its reports add, into `call`. Returns whether a report waits for this call."""
+    ours = (await conn.execute(_concerning(call.id))).all()
     outcome, deciding = verdict(
         simulation=call.kind == "simulation",
         answered=call.answered_at is not None,
         ended=call.ended_at is not None,
-        grace_over=settled,
-        answers=answers,
+        grace_over=grace_over,
+        answers=[_answer(report) for report in ours],
     )
-    before = call.model_dump_json()
     call.verdict.outcome, call.verdict.repair = outcome, repair_of(deciding)
     call.verdict.candidates = list(deciding.candidates) if deciding is not None and outcome == "conflict" else []
     for report in ours:
-        _tell(call, report, sum(each.origin == "agent" and each.call == call_id for each in ours))
-    if call.model_dump_json() == before and settled == row.settled:
-        return None
-    await rows.save(conn, call, now, settled=settled)
-    return call
+        _tell(call, report, sum(each.origin == "agent" and each.call == call.id for each in ours))
+    return any(report.call == call.id and not report.frozen for report in ours)
 
 
 async def add_hop(conn: AsyncConnection, call_id: str, hop: Hop, now: int) -> Call | None:
@@ -101,7 +105,7 @@ async def add_hop(conn: AsyncConnection, call_id: str, hop: Hop, now: int) -> Ca
     return call
 
 
-async def relink_waiting(conn: AsyncConnection, call: Call, now: int) -> set[str]:
+async def relink_waiting(conn: AsyncConnection, call: Call) -> set[str]:
     """Match again the reports that a change of `call` may concern: those without a call, by its identifiers or by time.
 
     Returns the other calls whose verdicts may have changed with it.

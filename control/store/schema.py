@@ -29,7 +29,8 @@ calls = sa.Table(
     sa.Column("ended_us", sa.BigInteger),
     sa.Column("complete", sa.Boolean, nullable=False, default=False),
     sa.Column("settled", sa.Boolean, nullable=False, default=False),  # the time for a report is over and was acted upon
-    sa.Column("last_seq", sa.Integer, nullable=False),
+    sa.Column("last_seq", sa.Integer, nullable=False),  # the highest stored
+    sa.Column("held", sa.Integer, nullable=False),  # how many are stored: fewer than last_seq while there are gaps
     sa.Column("updated_us", sa.BigInteger, nullable=False),
     sa.Column("doc", sa.Text, nullable=False),
     sa.Index("ix_calls_started_us_id", "started_us", "id"),

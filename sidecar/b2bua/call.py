@@ -2,77 +2,42 @@
 
 Set-up lives here, the life inside the dialogs in `indialog`. RFC 3261 sections 9, 12–15; RFC 6026.
 
-Invariants: the caller's INVITE gets exactly one final response. `Ended` is emitted exactly once, and `Gone` once after it, when nothing is
-outstanding any more.
+Invariants: the caller's INVITE gets exactly one final response, and `Ended` is emitted exactly once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Literal, Protocol
+from collections.abc import Iterable, Sequence
 
 from sidecar.b2bua import outcome as o
-from sidecar.b2bua.crossing import CHALLENGES, crossing, warning
-from sidecar.b2bua.effects import (
-    Answered,
-    Dialled,
-    Effect,
-    Ended,
-    Found,
-    HopProven,
-    Learned,
-    Leg,
-    MediaDescribed,
-    OpenMedia,
-    SetupTimings,
-    Started,
-)
-from sidecar.b2bua.indialog import InDialog
-from sidecar.b2bua.legs import AwaitedAck, Crossing, Dialling, Own, Pair, PortPairs, Role
+from sidecar.b2bua.bodies import Bodies, Crossed, Failed
+from sidecar.b2bua.crossing import crossing_answer, crossing_cancel, drop_unusable_routing, warning
+from sidecar.b2bua.dialling import b_invite
+from sidecar.b2bua.effects import Answered, Dialled, Ended, Found, HopProven, Learned, Leg, MediaDescribed, Started, other
+from sidecar.b2bua.indialog import InDialog, State
+from sidecar.b2bua.legs import AwaitedAck, Crossing, Dialling, Goodbye, Own, Pair, PortPairs, Role, Stopwatch
 from sidecar.b2bua.routes import Route
+from sidecar.b2bua.switchboard import Switchboard
 from sidecar.clocks import Addr, Mono
-from sidecar.identity.carriage import carry, shortfalls
-from sidecar.identity.digest import Answered as Authorised
-from sidecar.identity.digest import DigestClient
+from sidecar.identity.carriage import shortfalls
+from sidecar.identity.digest import DigestClient, Refusal
 from sidecar.identity.inbound import Identity
 from sidecar.identity.learned import learned
 from sidecar.identity.presets import PRESETS
-from sidecar.sip import sdp
-from sidecar.sip.dialog import Dialog
+from sidecar.sip.dialog import Dialog, DialogState
 from sidecar.sip.flow import Flow
-from sidecar.sip.ids import Ids
-from sidecar.sip.layer import TransactionLayer, TxId
+from sidecar.sip.layer import TxId
 from sidecar.sip.message import Request, Response, response_to
-from sidecar.sip.multipart import find_sdp
-from sidecar.sip.uri import SipUri
 
-State = Literal["setup", "answered", "ended"]
-
-
-class Switchboard(Protocol):
-    """What a call needs of the engine that owns it."""
-
-    layer: TransactionLayer
-    ids: Ids
-
-    @property
-    def ring_limit(self) -> float: ...
-
-    def emit(self, effect: Effect) -> None: ...
-    def bind(self, tx: TxId, call: InDialog, leg: Leg) -> None: ...
-    def adopt(self, dialog: Dialog, call: InDialog, pair: Pair, leg: Leg) -> None: ...
-    def contact(self, flow: Flow, user: str | None) -> str: ...
-    def advertised(self, flow: Flow) -> Addr: ...
-    def locate(self, uri: str, then: Callable[[Addr | None, str, Mono], None], now: Mono) -> None: ...
-    def gone(self, call: InDialog) -> None: ...
+RETRY_AFTER_REFUSAL = ("Retry-After", "5")
+"""Seconds, on every 503 of our own."""
 
 
 class Call(InDialog):
     """One call with both its legs. All methods are called by the engine, which drains the effects afterwards."""
 
     def __init__(
-        self, board: Switchboard, call_id: str, invite: Request, server: TxId, flow: Flow, route: Route, identity: Identity
+        self, board: Switchboard, call_id: str, invite: Request, server: TxId, flow: Flow, route: Route, identity: Identity, now: Mono
     ) -> None:
         self.id = call_id
         self.board = board
@@ -80,35 +45,32 @@ class Call(InDialog):
         self.identity = identity
         self.invite = invite
         self.state: State = "setup"
+        self.is_gone = False
         self.flows: dict[Leg, Flow] = {"A": flow}
         self.pairs: dict[str, Pair] = {}
+        """By the edge's To-tag."""
         self.confirmed: Pair | None = None
         self.clients: dict[TxId, Role] = {}
         self.awaited: list[AwaitedAck] = []
-        self.ports: dict[int, PortPairs] = {}
+        self.unacknowledged: set[TxId] = set()
+        self.lookups = 0
         self.digest: dict[Leg, DigestClient] = {"A": DigestClient(None), "B": DigestClient(route.credentials)}
+        self._bodies = Bodies(call_id, board.emit)
+        self._told: dict[tuple[Leg, int], MediaDescribed] = {}
         self._server = server
-        self._unacknowledged_failure: TxId | None = None
         self._a_tag = board.ids.tag()
         self._b_tag = board.ids.tag()
         self._dialling: TxId | None = None
-        self._media_waits: list[tuple[set[int], Callable[[Mono], None], Callable[[str, Mono], None]]] = []
         self._ring_deadline: Mono | None = None
-        self._started_at: Mono | None = None
-        self._to_100: float | None = None
-        self._to_ringing: float | None = None
-        self._to_answer: float | None = None
-        self._challenged_at: Mono | None = None
-        self._auth: float | None = None
-        self.is_gone = False
+        self._watch = Stopwatch(now)
         board.bind(server, self, "A")
 
     # -- set-up ------------------------------------------------------------------------------------------------------------------------
 
     def start(self, now: Mono) -> None:
         """Take the INVITE: tell the trace, open media for the offer, dial the route's target."""
-        self._started_at = now
-        self.board.emit(
+        outbound = self.route.direction == "outbound"
+        self.emit(
             Started(
                 call=self.id,
                 sip_call_id=self.invite.call_id,
@@ -119,77 +81,21 @@ class Call(InDialog):
                 platform=self.route.platform,
                 from_=self.invite.from_.uri,
                 to=self.invite.to.uri,
-                recipient=self.invite.uri if self.route.direction == "outbound" else None,
+                recipient=self.invite.uri if outbound else None,
                 source=self.flows["A"].remote,
             )
         )
-        self.board.emit(HopProven(self.id, "received", f"INVITE {self.invite.uri} with Call-ID {self.invite.call_id}"))
+        self.emit(HopProven(self.id, "received", f"INVITE {self.invite.uri} with Call-ID {self.invite.call_id}"))
         for finding in (*self.identity.findings, *shortfalls(PRESETS[self.route.platform], self.identity.carried_id)):
-            self.board.emit(Found(self.id, finding.name, finding.detail))
+            self.emit(Found(self.id, finding.name, finding.detail))
         if self.identity.rejected is not None:
             self.refuse(o.policy(self.identity.rejected), now)
             return
-        self.cross_body(self.invite, "A", self._dial, now)
+        self.cross_body(self.invite, "A", self._dial, self.refuse, now)
 
-    def cross_body(
-        self,
-        message: Request | Response,
-        leg: Leg,
-        then: Callable[[bytes, Mono], None],
-        now: Mono,
-        fail: Callable[[o.Outcome, Mono], None] | None = None,
-    ) -> None:
-        """Hand `then` the body that goes to the other leg: the same octets, but for a session description's addresses and ports.
-
-        `fail` gets the outcome when the description cannot be relayed; by default the call is refused with it.
-        """
-        fail = fail or self.refuse
-        content_type = message.headers.get("Content-Type")
-        try:
-            part = find_sdp(content_type, message.body)
-            description = None if part is None else sdp.parse(part.body)
-        except sdp.UnusableSdp as error:
-            fail(o.sdp_unusable(error.detail), now)
-            return
-        if part is None or description is None:
-            then(message.body, now)
-            return
-        active = [line for line in description.media if line.port]
-
-        def opened(at: Mono) -> None:
-            signalling_host = self.flows[leg].remote[0]
-            for line in active:
-                self.board.emit(MediaDescribed(self.id, leg, line, signalling_host))
-            far: Leg = "B" if leg == "A" else "A"
-            ports = {index: (pair.b if leg == "A" else pair.a) for index, pair in self.ports.items()}
-            host = self.board.advertised(self.flows.get(far, self.flows["A"]))[0]
-            then(part.replace(description.rewrite(host, ports)), at)
-
-        missing = {line.index for line in active} - self.ports.keys()
-        if not missing:
-            opened(now)
-            return
-        self._media_waits.append((missing, opened, lambda detail, at: fail(o.no_ports(detail), at)))
-        for index in sorted(missing):
-            self.board.emit(OpenMedia(self.id, index))
-
-    def media_opened(self, m_line: int, ports: PortPairs, now: Mono) -> None:
-        """The shell bound the ports of an m-line."""
-        self.ports[m_line] = ports
-        ready = [wait for wait in self._media_waits if wait[0] <= self.ports.keys()]
-        self._media_waits = [wait for wait in self._media_waits if wait not in ready]
-        for _, then, _ in ready:
-            then(now)
-
-    def media_failed(self, m_line: int, detail: str, now: Mono) -> None:
-        """The shell found no ports."""
-        failed = [wait for wait in self._media_waits if m_line in wait[0]]
-        self._media_waits = [wait for wait in self._media_waits if wait not in failed]
-        for _, _, fail in failed:
-            fail(detail, now)
-
-    def _dial(self, body: bytes, now: Mono) -> None:
-        target = str(self.route.target) if self.route.direction == "inbound" else self.invite.uri
+    def _dial(self, body: bytes, described: Sequence[MediaDescribed], now: Mono) -> None:
+        self.tell_media(described)
+        # An outbound route is an outbound proxy: the caller's target stays in the Request-URI, the message goes to the route's.
         next_hop = str(self.route.target)
 
         def located(addr: Addr | None, detail: str, at: Mono) -> None:
@@ -199,136 +105,120 @@ class Call(InDialog):
                 self.refuse(o.edge_unreachable(next_hop, detail), at)
                 return
             self.flows["B"] = Flow("udp", self.flows["A"].local, addr)
-            self._send_invite(self._b_invite(target, body), at)
+            self._send_invite(
+                b_invite(self.invite, self.route, self.identity, tag=self._b_tag, contact=self.contact("B"), body=body),
+                at,
+            )
 
-        self.board.locate(next_hop, located, now)
-
-    def _b_invite(self, target: str, body: bytes) -> Request:
-        """The INVITE of the B leg: the caller's headers but for those of the hop, the caller's Call-ID, our own From-tag."""
-        uri = SipUri.parse(target)
-        if self.route.direction == "inbound" and uri.user is None:
-            uri = replace(uri, user=SipUri.parse(self.invite.uri).user)
-            target = str(uri)
-        carried = carry(PRESETS[self.route.platform], self.identity.carried_id, self.identity.correlation_id)
-        request = Request("INVITE", target, body=body)
-        add = request.headers.add
-        forwards = self.invite.headers.get("Max-Forwards")
-        add("Max-Forwards", str(int(forwards) - 1) if forwards is not None else "70")
-        add("From", str(self.invite.from_.with_tag(self._b_tag)))
-        add("To", self.invite.headers.get("To") or "")
-        add("Call-ID", self.invite.call_id)
-        add("CSeq", f"{self.invite.cseq.number} INVITE")
-        add("Contact", self.board.contact(self.flows["B"], uri.user))
-        for name, value in crossing(self.invite.headers, besides={name.lower() for name, _ in carried} | self.identity.stripped):
-            add(name, value)
-        for name, value in carried:
-            add(name, value)
-        return request
+        self.locate(next_hop, located, now)
 
     def _send_invite(self, request: Request, now: Mono) -> None:
         flow = self.flows["B"]
         tx = self.board.layer.request(request, flow, self.board.advertised(flow), now)
         self._dialling = tx
         self.clients[tx] = Dialling(request, now)
-        self._ring_deadline = Mono(now + self.board.ring_limit)
         self.board.bind(tx, self, "B")
-        self.board.emit(Dialled(self.id, request.call_id, request.uri))
-        self.board.emit(HopProven(self.id, "carried", f"INVITE {request.uri} left with Call-ID {request.call_id} and X-Sip-Call-Id"))
+        self._ring_until(now)
+        self.emit(Dialled(self.id, request.call_id, request.uri))
+        self.emit(HopProven(self.id, "carried", f"INVITE {request.uri} left with Call-ID {request.call_id} and X-Sip-Call-Id"))
 
     # -- the edge's answers ------------------------------------------------------------------------------------------------------------
 
-    def on_dialling_response(self, tx: TxId, role: Dialling, response: Response, again: bool, now: Mono) -> None:
-        """A response to the B leg's INVITE."""
+    def _on_dialling_response(self, tx: TxId, role: Dialling, response: Response, again: bool, now: Mono) -> None:
         if response.status >= 200:
             self._ring_deadline = None
-            self.learn_nonce("B", response, "INVITE")
-        if response.status == 100:
-            self._to_100 = self._to_100 if self._to_100 is not None else self._since_start(now)
-        elif response.status < 200:
+            self.learn_nonce("B", response)
+        if response.status < 200:
             self._progress(role, response, now)
         elif response.status < 300:
-            self._success(tx, role, response, again, now)
+            self._success(role, response, again, now)
         else:
             del self.clients[tx]
             self._failure(role, response, now)
-            self.settle()
 
     def _progress(self, role: Dialling, response: Response, now: Mono) -> None:
-        self._to_100 = self._to_100 if self._to_100 is not None else self._since_start(now)
-        self._ring_deadline = Mono(now + self.board.ring_limit)
         if self.state != "setup":
             return
-        if response.status == 180 and self._to_ringing is None:
-            self._to_ringing = self._since_start(now)
+        self._watch.provisional(response.status, now)
+        if response.status == 100:
+            return
+        self._ring_until(now)
         self._learn(response)
 
-        def relay(body: bytes, at: Mono) -> None:
+        def relay(body: bytes, described: Sequence[MediaDescribed], at: Mono) -> None:
             if self.state == "setup":
-                self._answer_caller(role, response, body, at)
+                self.tell_media(described)
+                # 12.1: without a To-tag there is no dialog yet.
+                pair = self._pair(role, response, described) if response.to_tag else None
+                self._answer_caller(pair, response, body, at)
 
         # A description that cannot be relayed must not cost the call: the response crosses without it.
-        self.cross_body(response, "B", relay, now, fail=lambda _, at: relay(b"", at))
+        self.cross_body(response, "B", relay, lambda _, at: relay(b"", (), at), now)
 
-    def _answer_caller(self, role: Dialling, response: Response, body: bytes, now: Mono) -> Pair | None:
-        """Send the edge's 1xx or 2xx on to the caller; a To-tag makes (or finds) the pair of dialogs that it belongs to."""
-        tag = response.to_tag
-        pair = self.pairs.get(tag) if tag else None
-        a_tag = pair.a.local_tag if pair else (self._a_tag if not self.pairs else self.board.ids.tag())
-        flow = self.flows["A"]
-        contact = ("Contact", self.board.contact(flow, SipUri.parse(self.invite.uri).user))
-        headers = [contact, *crossing(response.headers, besides=_WITHOUT_BODY if not body and response.body else ())]
-        answer = response_to(self.invite, response.status, response.reason, to_tag=a_tag, headers=headers, body=body)
-        if tag and pair is None:
-            pair = Pair(Dialog.uas(self.invite, answer), Dialog.uac(role.request, response))
-            self.pairs[tag] = pair
-            self.board.adopt(pair.a, self, pair, "A")
-            self.board.adopt(pair.b, self, pair, "B")
-        self.board.layer.respond(self._server, answer, now)
-        return pair
-
-    def _success(self, tx: TxId, role: Dialling, response: Response, again: bool, now: Mono) -> None:
+    def _success(self, role: Dialling, response: Response, again: bool, now: Mono) -> None:
         tag = response.to_tag or ""
         if (ack := role.acks.get(tag)) is not None:
             self.board.layer.resend(ack.data, ack.flow)
             return
-        if again and self.confirmed is not None and tag == self.confirmed.b.remote_tag:
+        if again:
             return  # the caller has not acknowledged yet; its ACK will cross
-        if self.state != "setup":
+        known = self.pairs.get(tag)
+        if self.state != "setup" or (known is not None and known.a.state is DialogState.TERMINATED):
             self._decline(role, response, now)
-            self.clients.pop(tx, None)
-            self.settle()
             return
-        self._to_answer = self._since_start(now)
+        self._watch.answered(now)
         self._learn(response)
 
-        def relay(body: bytes, at: Mono) -> None:
-            if self.state != "setup":
+        def relay(body: bytes, described: Sequence[MediaDescribed], at: Mono) -> None:
+            if self.state == "setup":
+                self._establish(role, response, body, described, at)
+            else:
                 self._decline(role, response, at)
-                return
-            pair = self._answer_caller(role, response, body, at)
-            if pair is None:
-                return
-            pair.b.refresh(response)
-            pair.a.confirm()
-            self.confirmed = pair
-            self.state = "answered"
-            self.awaited.append(AwaitedAck("A", self._server, self.invite.cseq.number, tx, pair, role))
-            self.board.emit(Answered(self.id))
 
         def unusable(outcome: o.Outcome, at: Mono) -> None:
             self.refuse(outcome, at)
             self._decline(role, response, at)
 
-        self.cross_body(response, "B", relay, now, fail=unusable)
+        self.cross_body(response, "B", relay, unusable, now)
+
+    def _establish(self, role: Dialling, response: Response, body: bytes, described: Sequence[MediaDescribed], now: Mono) -> None:
+        """The edge answered: so do we."""
+        pair = self._pair(role, response, described)
+        self._answer_caller(pair, response, body, now)
+        # Several early dialogs may have described their media; it follows the one that answers.
+        self.tell_media(pair.described)
+        pair.a.confirm()
+        self.confirmed = pair
+        self.state = "answered"
+        self.awaited.append(AwaitedAck("A", self._server, self.invite.cseq.number, pair, role))
+        self.emit(Answered(self.id))
+
+    def _answer_caller(self, pair: Pair | None, response: Response, body: bytes, now: Mono) -> None:
+        """Send the edge's 1xx or 2xx on to the caller, in the early dialog that its To-tag stands for."""
+        tag = self._a_tag if pair is None else pair.a.local_tag
+        headers = [("Contact", self.contact("A")), *crossing_answer(response, body=body)]
+        answer = response_to(self.invite, response.status, response.reason, to_tag=tag, headers=headers, body=body)
+        self.respond(self._server, answer, now)
+
+    def _pair(self, role: Dialling, response: Response, described: Sequence[MediaDescribed]) -> Pair:
+        """The dialogs that a response belongs to; a new To-tag of the edge makes a new pair, with a new tag towards the caller."""
+        tag = response.to_tag or ""
+        pair = self.pairs.get(tag)
+        if pair is None:
+            ours = self.board.ids.tag() if self.pairs else self._a_tag
+            pair = Pair(Dialog.uas(self.invite, response_to(self.invite, 180, to_tag=ours)), Dialog.uac(role.request, response))
+            self.pairs[tag] = pair
+            self.board.adopt(pair.a, self, pair, "A")
+            self.board.adopt(pair.b, self, pair, "B")
+        pair.b.refresh(response)
+        pair.described = described or pair.described
+        return pair
 
     def _decline(self, role: Dialling, response: Response, now: Mono) -> None:
         """A 2xx that nobody wants: a second fork, or the answer that crossed our CANCEL. ACK, then BYE (13.2.2.4, 15)."""
         dialog = Dialog.uac(role.request, response)
-        dialog.refresh(response)
-        pair = Pair(dialog, dialog)
-        self.board.adopt(dialog, self, pair, "B")
-        self.send_ack("B", dialog, role.request.cseq.number, [], b"", role, now)
-        self.send_bye("B", pair, [], now)
+        self.send_ack("B", dialog, [], b"", role, now)
+        self.send_bye("B", dialog, Goodbye([]), now)
 
     def _failure(self, role: Dialling, response: Response, now: Mono) -> None:
         if self.state != "setup":
@@ -337,82 +227,63 @@ class Call(InDialog):
         if response.status not in (401, 407):
             self.refuse(o.rejected(response.status, response.reason, edge), now, response)
             return
-        self._challenged_at = self._challenged_at if self._challenged_at is not None else role.sent_at
-        answer = self.authorise("B", role.request, response)
-        if not isinstance(answer, Authorised):
-            refused = o.credentials_missing if answer.kind == "no_credentials" else o.credentials_refused
-            self.refuse(refused(response.status, edge, answer.detail), now, response)
+        again = self.authorise("B", role.request, response)
+        if isinstance(again, Refusal):
+            refused = o.credentials_missing if again.kind == "no_credentials" else o.credentials_refused
+            self.refuse(refused(response.status, edge, again.detail), now, response)
             return
-        again = self.with_credentials(role.request, answer.headers)
         again.headers.set("CSeq", f"{role.request.cseq.number + 1} INVITE")
         self.pairs.clear()
+        self._watch.challenged(role.sent_at, now)
         self._send_invite(again, now)
-        self._auth = now - self._challenged_at
 
     def _learn(self, response: Response) -> None:
         for name, value in learned(response.headers):
-            self.board.emit(Learned(self.id, name, value))
+            self.emit(Learned(self.id, name, value))
 
     # -- the end before an answer ------------------------------------------------------------------------------------------------------
 
-    def on_cancel(self, request: Request, now: Mono) -> None:
-        """CANCEL of the caller's INVITE; the layer has answered the CANCEL itself."""
-        if self.state == "setup":
-            self.refuse(o.cancelled(), now, cancel_headers=[(n, v) for n, v in request.headers.items() if n.lower() == "reason"])
+    def on_cancel(self, tx: TxId, cancel: Request, now: Mono) -> None:
+        """CANCEL of one of this call's INVITEs; the layer has answered the CANCEL itself."""
+        if tx == self._server:
+            self.refuse(o.cancelled(), now, cancel_headers=crossing_cancel(cancel.headers))
+        else:
+            self.on_crossing_cancel(tx, cancel, now)
 
     def refuse(
-        self, outcome: o.Outcome, now: Mono, response: Response | None = None, *, cancel_headers: list[tuple[str, str]] | None = None
+        self, outcome: o.Outcome, now: Mono, response: Response | None = None, *, cancel_headers: Iterable[tuple[str, str]] = ()
     ) -> None:
         """End a call that is not answered: final response to the caller, CANCEL to the edge. `response` is the edge's own refusal."""
         if self.state != "setup":
             return
+        reason, body = None, b""
         headers: list[tuple[str, str]] = []
-        reason = None
-        body = b""
         if response is not None:
             reason, body = response.reason, response.body
-            headers = crossing(response.headers)
-            # 22.3: a 401 or 407 must carry a challenge; 8.1.3.4: a 3xx names its targets in Contact.
-            kept = CHALLENGES if outcome.status in (401, 407) else ("Contact",) if 300 <= outcome.status < 400 else ()
-            headers += [(name, value) for name in kept for value in response.headers.all(name)]
+            headers = crossing_answer(response, body=body)
         elif outcome.ended_by == "sidecar":
-            headers = [warning(outcome.cause)]
-            if outcome.status == 503:
-                headers.append(("Retry-After", "5"))
+            headers = [warning(outcome.cause), *([RETRY_AFTER_REFUSAL] if outcome.status == 503 else [])]
         tag = next((pair.a.local_tag for pair in self.pairs.values()), self._a_tag)
-        final = response_to(self.invite, outcome.status, reason, to_tag=tag, headers=headers, body=body)
-        self.board.layer.respond(self._server, final, now)
-        self._unacknowledged_failure = self._server
+        self.respond(self._server, response_to(self.invite, outcome.status, reason, to_tag=tag, headers=headers, body=body), now)
         self.end(outcome)
-        if self._dialling in self.clients and self._dialling is not None:
-            self.board.layer.cancel(self._dialling, now, cancel_headers or [])
-        self.settle()
+        if self._dialling is not None:
+            self.board.layer.cancel(self._dialling, now, cancel_headers)
 
     def end(self, outcome: o.Outcome) -> None:
         """Signalling is decided: tell the trace once."""
-        if self.state == "ended":
-            return
+        status = 200 if self.state == "answered" else outcome.status
         self.state = "ended"
         self._ring_deadline = None
-        timings = SetupTimings(self._to_100, self._to_ringing, self._to_answer, self._auth)
-        self.board.emit(Ended(self.id, outcome.status, outcome.ended_by, outcome.reason, outcome.cause, timings))
-
-    def settle(self) -> None:
-        """Leave the switchboard once nothing is outstanding."""
-        if self.is_gone or self.state != "ended" or self.awaited or self._unacknowledged_failure is not None:
-            return
-        if any(not isinstance(role, Dialling) or not role.acks for role in self.clients.values()):
-            return
-        self.is_gone = True
-        self.board.gone(self)
+        self.emit(Ended(self.id, status, outcome.ended_by, outcome.reason, outcome.cause, self._watch.timings()))
 
     # -- what the layer reports --------------------------------------------------------------------------------------------------------
 
     def on_response(self, tx: TxId, response: Response, again: bool, now: Mono) -> None:
         """A response on one of this call's client transactions."""
+        drop_unusable_routing(response)
         match self.clients.get(tx):
             case Dialling() as role:
-                self.on_dialling_response(tx, role, response, again, now)
+                self._on_dialling_response(tx, role, response, again, now)
             case Crossing() as role:
                 self.on_crossing_response(tx, role, response, again, now)
             case Own() as role:
@@ -420,40 +291,63 @@ class Call(InDialog):
             case None:
                 pass
 
-    def sent_from(self, tag: str | None) -> bool:
-        """Whether `tag` is the From-tag of our own INVITE on the B leg."""
-        return tag == self._b_tag
-
     def on_timeout(self, tx: TxId, detail: str | None, now: Mono) -> None:
-        """No final answer on a client transaction, or (`detail`) the transport refused it."""
-        role = self.clients.pop(tx, None)
-        self.on_failure_acknowledged(tx)
-        match role:
+        """No final answer on a client transaction, or (`detail`) the transport refused it; or no ACK to a non-2xx (timer H)."""
+        self.unacknowledged.discard(tx)
+        match self.clients.pop(tx, None):
             case Dialling():
                 edge = self._edge()
                 self.refuse(o.edge_silent(edge) if detail is None else o.edge_unreachable(edge, detail), now)
-            case Crossing():
+            case Crossing() as role:
                 self.on_crossing_timeout(role, detail, now)
             case Own() | None:
                 pass
-        self.settle()
 
     def on_failure_acknowledged(self, tx: TxId) -> None:
-        """The caller's ACK to our non-2xx came, or its transaction ended without one."""
-        if tx == self._unacknowledged_failure:
-            self._unacknowledged_failure = None
-            self.settle()
+        """The ACK to our non-2xx came."""
+        self.unacknowledged.discard(tx)
 
     def on_terminated(self, tx: TxId) -> None:
         """The layer forgot a transaction."""
-        role = self.clients.get(tx)
-        if isinstance(role, Dialling) and role.acks:
-            del self.clients[tx]
-        self.on_failure_acknowledged(tx)
-        self.settle()
+        self.clients.pop(tx, None)
+        self.unacknowledged.discard(tx)
+
+    # -- media -------------------------------------------------------------------------------------------------------------------------
+
+    def cross_body(self, message: Request | Response, leg: Leg, then: Crossed, fail: Failed, now: Mono) -> None:
+        """Hand `then` the body for the other leg; see `Bodies.cross`."""
+        own_host = self.board.advertised(self.flows.get(other(leg), self.flows["A"]))[0]
+        if self.is_over:
+            # No media is opened for a call that is over: an answer that came late crosses without its description.
+            then(b"", (), now)
+        else:
+            self._bodies.cross(message, leg, self.flows[leg].remote[0], own_host, then, fail, now)
+
+    def media_opened(self, m_line: int, ports: PortPairs, now: Mono) -> None:
+        """The shell bound the ports of an m-line."""
+        self._bodies.opened(m_line, ports, now)
+
+    def media_failed(self, m_line: int, detail: str, now: Mono) -> None:
+        """The shell found no ports."""
+        self._bodies.failed(m_line, detail, now)
+
+    def tell_media(self, described: Sequence[MediaDescribed]) -> None:
+        """Tell the shell where media goes from now on, as far as that is new."""
+        for fact in described:
+            key = (fact.leg, fact.line.index)
+            if not self.is_over and self._told.get(key) != fact:
+                self._told[key] = fact
+                self.emit(fact)
+
+    # -- time and views ----------------------------------------------------------------------------------------------------------------
+
+    def _ring_until(self, now: Mono) -> None:
+        """16.6, timer C: each provisional response starts it anew."""
+        self._ring_deadline = Mono(now + self.board.ring_limit)
+        self.board.wake_at(self, self._ring_deadline)
 
     def on_time(self, now: Mono) -> None:
-        """The ring limit (16.6, timer C)."""
+        """The ring limit has come."""
         if self._ring_deadline is not None and now >= self._ring_deadline:
             self._ring_deadline = None
             self.refuse(o.edge_never_answered(self._edge(), self.board.ring_limit), now)
@@ -461,6 +355,12 @@ class Call(InDialog):
     def next_deadline(self) -> Mono | None:
         """When `on_time` wants to be called."""
         return self._ring_deadline
+
+    def leg_of(self, local_tag: str | None, remote_tag: str | None) -> Leg | None:
+        """On which leg a message with these tags is, as we see it. Each leg has one tag that all its messages carry."""
+        if local_tag == self._b_tag:
+            return "B"
+        return "A" if remote_tag == self.invite.from_tag else None
 
     def describe(self) -> dict[str, object]:
         """State and counts, for the admin API."""
@@ -474,15 +374,10 @@ class Call(InDialog):
             "dialogs": len(self.pairs),
             "transactions": len(self.clients),
             "awaited_acks": len(self.awaited),
-            "ports": {index: [pair.a[0], pair.b[0]] for index, pair in self.ports.items()},
+            "ports": {index: [pair.a[0], pair.b[0]] for index, pair in self._bodies.ports.items()},
         }
 
     def _edge(self) -> str:
+        """The edge as a person would name it."""
         flow = self.flows.get("B")
         return f"{flow.remote[0]}:{flow.remote[1]}" if flow else str(self.route.target)
-
-    def _since_start(self, now: Mono) -> float:
-        return now - (self._started_at if self._started_at is not None else now)
-
-
-_WITHOUT_BODY = frozenset({"content-type", "content-disposition", "content-encoding", "content-language", "mime-version"})

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sidecar.sip.errors import MalformedMessage
+from sidecar.sip.fields import name_addr
 from sidecar.sip.headers import Headers, key_of
+from sidecar.sip.message import Response
 
 # RFC 3261 20: hop (Via, Route, …), dialog (Call-ID, tags, Contact, CSeq), body framing. RFC 7616: credentials stay on their leg.
 # RFC 3327 Path and RFC 3608 Service-Route name a registration's hops, RFC 3262 RAck is rebuilt because CSeq differs on each leg.
@@ -38,8 +41,12 @@ STAYS = frozenset(
 )
 HOP_OPTIONS = frozenset({"path", "outbound", "gruu"})
 """Option tags that describe the hop to a registrar or edge proxy (RFC 3327, 5626, 5627), not the far end."""
-CHALLENGES = ("WWW-Authenticate", "Proxy-Authenticate")
+OF_BODY = frozenset({"content-type", "content-disposition", "content-encoding", "content-language", "mime-version"})
+"""Headers that mean something only beside a body."""
 _OPTION_HEADERS = ("supported", "require")
+# 9.1: a CANCEL must not require anything.
+_NOT_ON_CANCEL = frozenset({"require", *OF_BODY})
+_CHALLENGES = ("WWW-Authenticate", "Proxy-Authenticate")
 
 
 def crossing(headers: Headers, *, besides: Iterable[str] = ()) -> list[tuple[str, str]]:
@@ -50,12 +57,41 @@ def crossing(headers: Headers, *, besides: Iterable[str] = ()) -> list[tuple[str
         canonical = key_of(name)
         if canonical in stays:
             continue
-        if canonical in _OPTION_HEADERS and any(tag in value for tag in HOP_OPTIONS):
-            value = ", ".join(tag for tag in (part.strip() for part in value.split(",")) if tag.lower() not in HOP_OPTIONS)
-            if not value:
+        if canonical in _OPTION_HEADERS:
+            tags = [part.strip() for part in value.split(",")]
+            kept = [tag for tag in tags if tag.lower() not in HOP_OPTIONS]
+            if not kept:
                 continue
+            if len(kept) < len(tags):
+                value = ", ".join(kept)
         crossed.append((name, value))
     return crossed
+
+
+def crossing_answer(response: Response, *, body: bytes) -> list[tuple[str, str]]:
+    """The headers of a response that go on, with those that its status is nothing without. `body` is what crosses of its body."""
+    crossed = crossing(response.headers, besides=() if body else OF_BODY)
+    # 22.3: a 401 or 407 must carry a challenge; 8.1.3.4: a 3xx names its targets in Contact.
+    kept = _CHALLENGES if response.status in (401, 407) else ("Contact",) if 300 <= response.status < 400 else ()
+    return crossed + [(name, value) for name in kept for value in response.headers.all(name)]
+
+
+def crossing_cancel(headers: Headers) -> list[tuple[str, str]]:
+    """The headers of a CANCEL that go on: Reason (RFC 3326) above all."""
+    return crossing(headers, besides=_NOT_ON_CANCEL)
+
+
+def drop_unusable_routing(response: Response) -> None:
+    """Take a Contact or Record-Route that cannot be read off a response: the dialog falls back to where its request went, the call lives."""
+    try:
+        _ = response.contact
+    except MalformedMessage:
+        response.headers.remove("Contact")
+    try:
+        for route in response.headers.values("Record-Route"):
+            name_addr(route)
+    except MalformedMessage:
+        response.headers.remove("Record-Route")
 
 
 def warning(text: str) -> tuple[str, str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sidecar.b2bua.effects import Leg
+from sidecar.b2bua.effects import Leg, MediaDescribed, SetupTimings
 from sidecar.clocks import Mono
 from sidecar.sip.dialog import Dialog
 from sidecar.sip.flow import Flow
@@ -20,12 +21,14 @@ class PortPairs:
     b: tuple[int, int]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Pair:
     """One dialog on each leg that belong together. A forking edge gives a call several early pairs; one of them is confirmed."""
 
     a: Dialog
     b: Dialog
+    described: Sequence[MediaDescribed] = ()
+    """What the edge last said of its media in this pair: the answer of a 2xx without a description is the one that came earlier."""
 
     def of(self, leg: Leg) -> Dialog:
         """The dialog on `leg`."""
@@ -40,7 +43,7 @@ class SentAck:
     flow: Flow
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Dialling:
     """The B leg's INVITE (again after each challenge)."""
 
@@ -49,8 +52,13 @@ class Dialling:
     acks: dict[str, SentAck] = field(default_factory=dict)
     """By the edge's To-tag."""
 
+    @property
+    def is_open(self) -> bool:
+        """No final answer that we have dealt with."""
+        return not self.acks
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class Crossing:
     """An in-dialog request on its way from `leg` to the other leg."""
 
@@ -60,27 +68,81 @@ class Crossing:
     pair: Pair
     outgoing: Request | None = None
     ack: SentAck | None = None
+    is_final: bool = False
+    """The far side's final answer has come."""
+    offered: Sequence[MediaDescribed] = ()
+    """The request's description, which counts for the media only once the far side has taken it (RFC 3264 8)."""
+
+    @property
+    def is_open(self) -> bool:
+        """No final answer that we have dealt with."""
+        return self.ack is None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Own:
-    """A request of the sidecar itself, or the far half of one that was answered at once (BYE)."""
+    """A BYE of ours."""
 
     leg: Leg
-    pair: Pair
+    dialog: Dialog
     request: Request
+    is_open: bool = True
 
 
 Role = Dialling | Crossing | Own
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
+class Goodbye:
+    """What the BYE that ends a leg is to carry."""
+
+    headers: list[tuple[str, str]]
+    body: bytes = b""
+
+
+@dataclass(slots=True, eq=False)
 class AwaitedAck:
-    """A 2xx to an INVITE that left on `leg` and is not acknowledged yet; its ACK crosses to `client`'s transaction on the other leg."""
+    """A 2xx to INVITE that left on `leg` and is not acknowledged yet; its ACK crosses to the transaction of `role` on the other leg."""
 
     leg: Leg
     server: TxId
     cseq: int
-    client: TxId
     pair: Pair
     role: Dialling | Crossing
+    passed: bool = False
+    """The other leg has got an ACK already, because the call ended before this one came."""
+    goodbye: Goodbye | None = None
+    """RFC 3261 15: the callee's side must not send BYE before the ACK (or its timeout), so the wish waits here."""
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """What is measured of a set-up: seconds since the caller's INVITE, each the first time that it happens."""
+
+    started_at: Mono
+    to_100: float | None = None
+    to_ringing: float | None = None
+    to_answer: float | None = None
+    auth: float | None = None
+    challenged_at: Mono | None = None
+
+    def provisional(self, status: int, now: Mono) -> None:
+        """A 1xx came from the edge."""
+        if self.to_100 is None:
+            self.to_100 = now - self.started_at
+        if status == 180 and self.to_ringing is None:
+            self.to_ringing = now - self.started_at
+
+    def answered(self, now: Mono) -> None:
+        """The 200 came from the edge."""
+        if self.to_answer is None:
+            self.to_answer = now - self.started_at
+
+    def challenged(self, sent_at: Mono, now: Mono) -> None:
+        """A challenge to the INVITE that left at `sent_at` was answered at `now`."""
+        self.challenged_at = sent_at if self.challenged_at is None else self.challenged_at
+        self.auth = now - self.challenged_at
+
+    def timings(self) -> SetupTimings:
+        """For the trace."""
+        return SetupTimings(self.to_100, self.to_ringing, self.to_answer, self.auth)

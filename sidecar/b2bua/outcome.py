@@ -12,7 +12,7 @@ EndedBy = Literal["caller", "agent", "sidecar"]
 class Outcome:
     """A verdict on the call: who ended it, why, and the sentence that says so.
 
-    `status` is what the caller gets for its INVITE when it has no final response yet.
+    `status` is what the caller gets for its INVITE when it has no final response yet, else the cause that our BYE states.
     """
 
     status: int
@@ -27,8 +27,8 @@ def hung_up(by: EndedBy) -> Outcome:
 
 
 def hung_up_by_operator(detail: str) -> Outcome:
-    """An answered call that the sidecar ended because it was told to."""
-    return Outcome(200, "sidecar", "hung-up", detail)
+    """The sidecar ended the call because it was told to."""
+    return Outcome(480, "sidecar", "hung-up", detail)
 
 
 def cancelled() -> Outcome:
@@ -66,9 +66,19 @@ def edge_unreachable(edge: str, detail: str) -> Outcome:
     return Outcome(503, "sidecar", "upstream-unreachable", f"{edge} cannot be reached: {detail}")
 
 
-def ack_missing() -> Outcome:
-    """The caller never acknowledged the 200 OK (RFC 3261 13.3.1.4)."""
-    return Outcome(200, "sidecar", "ack-missing", "the caller did not acknowledge the 200 OK within 32 s")
+def ack_missing(by: EndedBy) -> Outcome:
+    """One side never acknowledged a 200 OK (RFC 3261 13.3.1.4)."""
+    return Outcome(408, "sidecar", "ack-missing", f"the {by} never acknowledged the 200 OK")
+
+
+def peer_gone(who: EndedBy, method: str) -> Outcome:
+    """One side does not answer requests any more (RFC 3261 12.2.1.2)."""
+    return Outcome(408, who, "peer-gone", f"the {who} did not answer {method}")
+
+
+def early_bye(edge: str) -> Outcome:
+    """The edge said BYE before it answered, which RFC 3261 section 15 forbids it."""
+    return Outcome(480, "agent", "rejected", f"{edge} sent BYE before it answered")
 
 
 def no_route(target: str) -> Outcome:
@@ -113,4 +123,4 @@ def looped() -> Outcome:
 
 def overrun(detail: str) -> Outcome:
     """The deadline of a drain ended the call."""
-    return Outcome(200, "sidecar", "drained", detail)
+    return Outcome(503, "sidecar", "drained", detail)

@@ -7,6 +7,7 @@ shorter than any of these times, so the start of the answer is known beforehand 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -17,12 +18,13 @@ from sidecar.lab.challenge import Challenge
 from sidecar.lab.ear import Began, Ear, Fell
 from sidecar.lab.report import AgentLine, CallerLine, Reporter, Story
 from sidecar.lab.rtp import Heard, RtpParty
-from sidecar.lab.script import AgentScript, Answer
+from sidecar.lab.script import AgentScript, Answer, Progress
 from sidecar.lab.speech import clip
 from sidecar.lab.ua import Call, Incoming, UserAgent
 
 OWN_ID_HEADERS = ("X-Sip-Call-Id", "Call-ID")
 CORRELATION = "X-Correlation-Id"
+PLATFORM_ID = "X-Platform-Call-Id"
 
 
 @dataclass(slots=True)
@@ -32,6 +34,8 @@ class Conversation:
     incoming: Incoming
     voice: RtpParty
     ear: Ear
+    platform_id: str = field(default_factory=lambda: f"call_{secrets.token_hex(12)}")
+    """The edge's own name for the call; it is in its responses and is the report's call_id."""
     lines: list[AgentLine | CallerLine] = field(default_factory=list)
     call: Call | None = None
     done: asyncio.Event = field(default_factory=asyncio.Event)
@@ -46,12 +50,15 @@ class Conversation:
 class Agent:
     """A voice agent behind a SIP address of its own. `conversations` holds its calls in the order they came."""
 
-    def __init__(self, script: AgentScript, *, challenge: Challenge | None = None, reporter: Reporter | None = None) -> None:
+    def __init__(
+        self, script: AgentScript, *, challenge: Challenge | None = None, reporter: Reporter | None = None, progress: Progress | None = None
+    ) -> None:
         self.conversations: list[Conversation] = []
         self.refused = 0
         self._script = script
         self._challenge = challenge
         self._reporter = reporter
+        self._progress: Progress = progress or (lambda _when, _text: None)
         self._ua: UserAgent | None = None
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -93,11 +100,12 @@ class Agent:
             return
         conversation = await self._open(incoming)
         try:
-            incoming.ring()
+            named = [(PLATFORM_ID, conversation.platform_id)]
+            incoming.ring(headers=named)
             await asyncio.sleep(self._script.ring_s)
             if incoming.cancelled:
                 return
-            conversation.call = call = incoming.answer(sdp.describe(conversation.voice.address, [codec]))
+            conversation.call = call = incoming.answer(sdp.describe(conversation.voice.address, [codec]), named)
             conversation.voice.start(remote, codec)
             await self._converse(conversation, call)
             if self._reporter is not None:
@@ -137,7 +145,9 @@ class Agent:
         script, voice, lines = self._script, conversation.voice, conversation.lines
         if script.greeting is not None:
             greeting = clip(script.greeting)
-            lines.append(AgentLine(greeting.text, voice.say(greeting, Mono(answered + script.greeting_after_s))))
+            at = Mono(answered + script.greeting_after_s)
+            lines.append(AgentLine(greeting.text, voice.say(greeting, at)))
+            self._progress(at, f"agent   “{greeting.text}”")
         answers = list(script.answers)
         while answers or script.hang_up_after_s is None:
             match await conversation.ear.events.get():
@@ -148,7 +158,9 @@ class Agent:
                     if answers:
                         answer = answers.pop(0)
                         words = clip(answer.clip)
-                        lines.append(AgentLine(words.text, voice.say(words, Mono(end + answer.latency_s)), asked=end, answer=answer))
+                        at = Mono(end + answer.latency_s)
+                        lines.append(AgentLine(words.text, voice.say(words, at), asked=end, answer=answer))
+                        self._progress(at, f"agent   “{words.text}”")
                 case _ as never:
                     assert_never(never)
         last = voice.time_of(voice.spoken[-1].stop) if voice.spoken else Mono(time.monotonic())
@@ -170,6 +182,7 @@ class Agent:
     def _story(self, conversation: Conversation, call: Call) -> Story:
         headers, now = conversation.incoming.request.headers, time.time()
         return Story(
+            call_id=conversation.platform_id,
             sip_call_id=conversation.sip_call_id,
             correlation_id=headers.get(CORRELATION),
             answered=call.answered,

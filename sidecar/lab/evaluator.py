@@ -14,7 +14,7 @@ from sidecar.identity.digest import Credentials
 from sidecar.lab import sdp
 from sidecar.lab.ear import Began, Ear, Fell
 from sidecar.lab.rtp import Heard, RtpParty
-from sidecar.lab.script import CallerScript, HangUp, Interrupt, Say
+from sidecar.lab.script import CallerScript, HangUp, Interrupt, Progress, Say
 from sidecar.lab.speech import clip
 from sidecar.lab.ua import Call, UserAgent
 
@@ -39,10 +39,6 @@ class Simulation:
     provisional: list[int] = field(default_factory=list)
 
 
-Progress = Callable[[str], None]
-"""Told in a few words what happens now."""
-
-
 def new_call_id() -> str:
     """27 base62 characters without `@`."""
     return "".join(secrets.choice(BASE62) for _ in range(CALL_ID_LENGTH))
@@ -53,7 +49,7 @@ class Evaluator:
 
     def __init__(self, script: CallerScript, progress: Progress | None = None) -> None:
         self._script = script
-        self._progress: Progress = progress or (lambda _: None)
+        self._progress: Progress = progress or (lambda _when, _text: None)
         self._ua: UserAgent | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -92,7 +88,7 @@ class Evaluator:
         try:
             if dialled is not None:
                 dialled(simulation.call_id, simulation.correlation_id)
-            self._progress(f"dialling {uri}")
+            self._progress(Mono(time.monotonic()), f"caller  dials {uri}")
             outgoing = self._ua.dial(
                 uri,
                 sdp.describe(voice.address, self._script.codecs),
@@ -104,7 +100,7 @@ class Evaluator:
             )
             simulation.provisional = outgoing.provisional
             simulation.call = call = await outgoing.answered()
-            self._progress("answered")
+            self._progress(call.answered, "agent   answers")
             remote, codecs = sdp.read(call.remote_sdp)
             voice.start(remote, codecs[0])
             await self._talk(simulation, ears[0], call)
@@ -145,7 +141,7 @@ class Evaluator:
             spoken = voice.say(clip(name), at)
             since = voice.time_of(spoken.at + clip(name).onset)
             over = "over the agent: " if isinstance(step, Interrupt) else ""
-            self._progress(f"caller, {over}“{clip(name).text}”")
+            self._progress(since, f"caller  {over}“{clip(name).text}”")
         await asyncio.Event().wait()
 
     async def _silence_after(self, simulation: Simulation, ear: Ear, since: Mono) -> Fell:
@@ -156,9 +152,10 @@ class Evaluator:
                     simulation.heard.append(fell)
                     if fell.start > since:
                         return fell
-                case Began(start):
-                    if start > since:
-                        self._progress("agent speaks")
+                case Began():
+                    pass
+                case _ as never:
+                    assert_never(never)
 
     async def _speech_after(self, simulation: Simulation, ear: Ear, since: Mono) -> Mono:
         """When the agent next begins to speak, after `since`."""
@@ -166,7 +163,6 @@ class Evaluator:
             match await self._next(ear):
                 case Began(start):
                     if start > since:
-                        self._progress("agent speaks")
                         return start
                 case Fell() as fell:
                     simulation.heard.append(fell)

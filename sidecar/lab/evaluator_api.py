@@ -76,9 +76,9 @@ class EvaluatorApi:
         app = web.Application()
         app.router.add_post("/api/v1/public/call", self._create_call)
         app.router.add_post("/api/v1/traces", self._traces)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, shutdown_timeout=0.5)
+        site = web.TCPSite(self._runner, host, port)
         await site.start()
         self._address = self._runner.addresses[0][:2]
 

@@ -45,6 +45,8 @@ class AgentLine:
 class Story:
     """A finished call as the agent knows it."""
 
+    call_id: str
+    """The platform's own name for the call."""
     sip_call_id: str
     correlation_id: str | None
     answered: Mono
@@ -83,7 +85,7 @@ class Reporter:
 
         logger.disable("tuner_core")  # it logs to stderr, over whatever its host shows there
         payload = CallPayload(
-            call_id=f"agent-{round(story.answered_wall * 1000)}-{round(story.answered * 1e6) % 1_000_000:06d}",
+            call_id=story.call_id,
             call_type="phone_call",
             start_timestamp=int(story.answered_wall),
             end_timestamp=int(story.ended_wall),

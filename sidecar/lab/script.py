@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from sidecar.clocks import Mono
 from sidecar.lab.g711 import Codec
+
+Progress = Callable[[Mono, str], None]
+"""Told what is heard or done at a time, in a few words; the time may lie a little ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class AgentScript:
         Answer("agent_booked", 0.48),
         Answer("agent_goodbye", 1.1),
     )
-    hangover_s: float = 0.4
+    hangover_s: float = 0.37
     """Silence after which the caller is taken to have finished: over the longest pause inside an utterance, under the shortest latency."""
     reaction_s: float = 0.3
     """From the caller's barging in to the agent's silence."""

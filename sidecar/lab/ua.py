@@ -122,7 +122,7 @@ class UserAgent(asyncio.DatagramProtocol):
         self.malformed = 0
         self.unreachable = 0
         self.gate = Gate(challenge) if challenge is not None else None
-        self._on_invite = on_invite
+        self.on_invite = on_invite
         self._layer = ly.TransactionLayer(self.ids)
         self._transport: asyncio.DatagramTransport | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -327,13 +327,13 @@ class UserAgent(asyncio.DatagramProtocol):
             self._in_dialog(tx, request)
         elif request.method == "OPTIONS":
             self.respond(tx, request, 200, self.ids.tag(), [("Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS")])
-        elif request.method != "INVITE" or self._on_invite is None:
+        elif request.method != "INVITE" or self.on_invite is None:
             self.respond(tx, request, 405, self.ids.tag())
         elif self.gate is not None and (refusal := self.gate.refuse(request, self.ids.token(), self._now())) is not None:
             self.respond(tx, request, refusal.status, self.ids.tag(), refusal.headers)
         else:
             self._incoming[tx] = incoming = Incoming(self, request, tx, self.ids.tag())
-            self._on_invite(incoming)
+            self.on_invite(incoming)
 
     def _in_dialog(self, tx: ly.TxId, request: Request) -> None:
         call = self.calls.get(key_of_request(request))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 MAX_DROPOUT: Final = 3000
 MAX_MISORDER: Final = 100
 _CYCLE: Final = 1 << 16
 _SEEN: Final = (1 << MAX_MISORDER) - 1
 _JUMP_S: Final = 0.25
+_KEEP: Final = 15 / 16
 
 
 class Interval(NamedTuple):
@@ -98,6 +102,26 @@ class Reception:
                 self._jitter += (abs(difference) - self._jitter) / 16
         self._last_transit = transit
         self._last_step = (self.highest, timestamp)
+
+    def next_extended(self, sequence: int) -> int | None:
+        """`sequence` extended, if it comes after all that was received."""
+        ahead = (sequence - self.highest) & 0xFFFF
+        return self.highest + ahead if 0 < ahead < MAX_DROPOUT else None
+
+    def stretch(self, sequence: int, timestamp: int, step: int, arrivals: npt.NDArray[np.float64]) -> None:
+        """Count new packets that follow each other without a gap or a marker, as `packet` and `jitter` would."""
+        count = len(arrivals)
+        self.packet(sequence)
+        self.jitter(timestamp, float(arrivals[0]))
+        self.highest += count - 1
+        self.packets += count - 1
+        self._seen = (self._seen << (count - 1) | (1 << (count - 1)) - 1) & _SEEN
+        differences = np.abs(np.diff(arrivals) * self.clock_rate - step)
+        weights = _KEEP ** np.arange(count - 2, -1, -1)
+        self._jitter = self._jitter * _KEEP ** (count - 1) + float(differences @ weights) / 16
+        last = timestamp + (count - 1) * step
+        self._last_transit = float(arrivals[-1]) * self.clock_rate - last
+        self._last_step = (self.highest, last)
 
     @property
     def jitter_s(self) -> float:

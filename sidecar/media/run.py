@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+import numpy as np
+
+from sidecar.media.batch import Stretch
 from sidecar.media.decode import RATE, Decoder
 from sidecar.media.envelope import Envelope
 from sidecar.media.reception import MAX_MISORDER
 
 _HALF: Final = 0x80000000
 _WORD: Final = 0xFFFFFFFF
+_BLOCK: Final = 10
+"""Packets of a stretch held as one: few enough that a block is shorter than the time it is held for."""
 
 
 class Held(NamedTuple):
-    """A packet that waits for those that may still overtake it. Time stamp and sequence number are extended over wraps."""
+    """A packet, or several in a row, waiting for those that may still overtake them. Numbers are the first one's, extended over wraps."""
 
     timestamp: int
     sequence: int
     arrival: float
     payload: bytes
     decoder: Decoder | None
+    packets: int = 1
+    best: tuple[int, float] | None = None
+    """Time stamp and arrival of the least delayed of several."""
 
 
 class Run:
@@ -97,6 +105,35 @@ class Run:
         self._note_floor(offset, arrival)
         return True
 
+    def take_stretch(self, stretch: Stretch, sequence: int, decoder: Decoder) -> bool:
+        """Hold packets in a row; False, with nothing held, where one of them needs a look of its own."""
+        extended = self.extended(stretch.timestamp)
+        count, step = len(stretch), stretch.step
+        offsets = stretch.arrivals - (extended + step * np.arange(count)) / self.rate
+        floor = min(self._floor_now, self._floor_past)
+        regular = floor - self._leap < offsets.min() and offsets.max() < floor + self._leap
+        if self.start is None or self.late_since is not None or not regular or extended <= self._last_timestamp:
+            return False
+        for first in range(0, count, _BLOCK):
+            last = min(first + _BLOCK, count)
+            best = first + int(offsets[first:last].argmin())
+            best_arrival = float(stretch.arrivals[best])
+            block = Held(
+                timestamp=extended + first * step,
+                sequence=sequence + first,
+                arrival=float(stretch.arrivals[last - 1]),
+                payload=stretch.payloads[first:last].tobytes(),
+                decoder=decoder,
+                packets=last - first,
+                best=(extended + best * step, best_arrival),
+            )
+            self.held.append(block)
+            self._note_floor(float(offsets[best]), best_arrival)
+        self.last_arrival = float(stretch.arrivals[-1])
+        self._last_timestamp, self._last_sequence = extended + (count - 1) * step, sequence + count - 1
+        self._last_offset = float(offsets[-1])
+        return True
+
     def _leaps_ahead(self, extended: int, sequence: int, offset: float) -> bool:
         """Whether an early packet means a new clock: after a stall packets catch up one by one, and lost ones explain their own time."""
         gained = self._last_offset - offset
@@ -114,6 +151,11 @@ class Run:
     def seconds(self, timestamp: int) -> float:
         """RTP time in seconds since the run's start."""
         return (timestamp - (self.start or 0)) / self.rate
+
+    def map(self, held: Held) -> None:
+        """Let what is released show where the sender's clock stands."""
+        timestamp, arrival = held.best if held.best is not None else (held.timestamp, held.arrival)
+        self.envelope.add(self.seconds(timestamp), arrival)
 
     def position(self, timestamp: int) -> int:
         """Where an extended time stamp lies on the stream's time line."""

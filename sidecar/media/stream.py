@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from sidecar.clocks import Mono
 from sidecar.media import rtp
+from sidecar.media.batch import Stretch, Tapped, parts
 from sidecar.media.codec import STATIC, TELEPHONE_EVENT, Codec
 from sidecar.media.decode import RATE, Decoder, Pcm, decoder_for
 from sidecar.media.dtmf import Keypad
@@ -100,6 +101,30 @@ class Stream:
         formats = [*self._formats.values(), *(_format(codec) for codec in STATIC.values())]
         return any(f.codec.name == name and f.decoder is not None for f in formats)
 
+    def packets(self, packets: Sequence[Tapped]) -> None:
+        """Take datagrams in order of arrival: the same as `packet` for each of them, at a fraction of the cost."""
+        for part in parts(packets):
+            if isinstance(part, tuple):
+                self.packet(*part)
+            elif not self._stretch(part):
+                for data, arrival in part.packets:
+                    self.packet(data, arrival)
+
+    def _stretch(self, stretch: Stretch) -> bool:
+        """Take packets in a row at once; False where they must be looked at one by one."""
+        known, run, reception = self._formats.get(stretch.payload_type), self._run, self._current
+        if known is None or known.decoder is None or run is None or reception is None or self._candidate:
+            return False
+        if not stretch.ssrc == run.ssrc == reception.ssrc:
+            return False
+        sequence = reception.next_extended(stretch.sequence)
+        if sequence is None or not run.take_stretch(stretch, sequence, known.decoder):
+            return False
+        reception.stretch(stretch.sequence, stretch.timestamp, stretch.step, stretch.arrivals)
+        name = known.codec.name
+        self._packets_by_codec[name] = self._packets_by_codec.get(name, 0) + len(stretch)
+        return True
+
     def packet(self, data: bytes, arrival: Mono) -> None:
         """Take one datagram as it came from the network."""
         packet = rtp.peek(data)
@@ -138,6 +163,8 @@ class Stream:
             if self._candidate:
                 self.late += len(self._candidate)
                 self._candidate.clear()
+            if run.late_since is not None and arrival - run.late_since.arrival >= self._settings.stall_s:
+                self._split(run, run.late_since)
             return
         if self._candidate and self._candidate[0][0].ssrc != packet.ssrc:
             self.late += len(self._candidate)
@@ -214,7 +241,7 @@ class Stream:
         """Fix where a run begins on the time line: where the last one ended, later by the real time between them."""
         run.start = due[0].timestamp
         for held in due:
-            run.envelope.add(run.seconds(held.timestamp), held.arrival)
+            run.map(held)
         begin = run.envelope.place(run.seconds(due[0].timestamp))
         if self.origin is None:
             self.origin = begin
@@ -233,20 +260,20 @@ class Stream:
             self._base(run, due)
         else:
             for held in due:
-                run.envelope.add(run.seconds(held.timestamp), held.arrival)
+                run.map(held)
         batch: list[bytes] = []
         decoder: Decoder | None = None
         end = self.position
         for held in due:
             position = run.position(held.timestamp)
-            missing = self._missing(held.sequence)
+            missing = self._missing(held.sequence, held.packets)
             samples = held.decoder.samples(held.payload) if held.decoder is not None else 0
             if not missing and position == end and held.decoder is decoder:
                 batch.append(held.payload)
                 end += samples
                 continue
             self._emit(decoder, batch)
-            self._gap(position - self.position, missing * (run.step or samples))
+            self._gap(position - self.position, missing * (run.step or samples // held.packets))
             batch, decoder = [], held.decoder
             if samples and position < self.position:  # it overlaps what was heard: a copy, or a packet past its time
                 self.late += 1
@@ -255,9 +282,10 @@ class Stream:
             end = self.position + (samples if batch else 0)
         self._emit(decoder, batch)
 
-    def _missing(self, sequence: int) -> int:
-        """Packets lost right before this one."""
-        last, self._last_sequence = self._last_sequence, max(sequence, self._last_sequence or sequence)
+    def _missing(self, sequence: int, count: int) -> int:
+        """Packets lost right before these."""
+        newest = sequence + count - 1
+        last, self._last_sequence = self._last_sequence, max(newest, self._last_sequence or newest)
         if last is None or sequence <= last + 1:
             return 0
         missing = sequence - last - 1

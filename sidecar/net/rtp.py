@@ -12,6 +12,7 @@ from collections.abc import Callable
 from sidecar.clocks import Addr, Mono
 from sidecar.media.relay import RTCP, RTP, Component, Leg, Relay
 from sidecar.media.tap import Ring
+from sidecar.net.clock import mono
 
 SO_TIMESTAMPNS = 35
 """Linux's option number; `socket` has no name for it. Arrival times then come from the kernel, not from when we got round to reading."""
@@ -116,11 +117,10 @@ class MediaLine:
             out.sendto(data, destination)
         except OSError:
             self.send_errors += 1
-        now = self._loop.time()
         waited = _kernel_delay(ancillary)
         self.delays.append(waited)
         if self._ring is not None and component == 0:
-            self._ring.offer(leg, data, Mono(now - waited))
+            self._ring.offer(leg, data, Mono(mono() - waited))
 
     def close(self) -> None:
         """Stop forwarding and give the ports back."""

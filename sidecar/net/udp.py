@@ -1,8 +1,13 @@
-"""SIP over UDP: one socket a listener, the same one for both legs (RFC 3581: answers go back the way they came)."""
+"""SIP over UDP: one socket a listener, the same one for both legs (RFC 3581: answers go back the way they came).
+
+The kernel keeps the ICMP errors of a socket in a queue that names each datagram's destination (IP_RECVERR): a closed port is known at once
+and not only when timer B runs out.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 from sidecar.clocks import Addr
@@ -12,47 +17,53 @@ from sidecar.sip.flow import Flow
 Receive = Callable[[bytes, Flow], None]
 Refused = Callable[[Flow], None]
 
+# Linux's numbers; `socket` has no names for them.
+_IP_RECVERR = 11
+_IPV6_RECVERR = 25
+_MSG_ERRQUEUE = 0x2000
+_LARGEST = 65535
+
 
 class SipSocket(asyncio.DatagramProtocol):
-    """A listening socket; every datagram goes to `receive` with the flow that it came by."""
+    """A listening socket; every datagram goes to `receive` with the flow that it came by, every unreachable flow to `refused`."""
 
-    def __init__(self, receive: Receive, refused: Refused) -> None:
+    def __init__(self, sock: socket.socket, receive: Receive, refused: Refused) -> None:
+        self._sock = sock
         self._receive = receive
         self._refused = refused
         self._transport: asyncio.DatagramTransport | None = None
-        self.local: Addr = ("", 0)
+        host, port = sock.getsockname()[:2]
+        self.local: Addr = (host, port)
         self.errors = 0
-        """Errors that the kernel reported for a datagram that was sent."""
+        """Datagrams that could not be sent or did not arrive, as far as the kernel was told."""
 
     @classmethod
     async def open(cls, addr: Addr, receive: Receive, refused: Refused) -> SipSocket:
         """Bind `addr` (port 0: any). Raises StartError naming the address."""
         try:
-            _, protocol = await asyncio.get_running_loop().create_datagram_endpoint(lambda: cls(receive, refused), local_addr=addr)
+            sock = _bound(addr)
         except OSError as error:
             detail = error.strerror or str(error)
             raise StartError(f"cannot listen on udp://{addr[0]}:{addr[1]} for SIP: {detail}; change sip.listen or free the port") from error
+        protocol = cls(sock, receive, refused)
+        protocol._transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: protocol, sock=sock)
         return protocol
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is bound."""
-        if isinstance(transport, asyncio.DatagramTransport) or hasattr(transport, "sendto"):
-            self._transport = transport  # type: ignore[assignment]  # uvloop's class is no subclass of asyncio's
-        host, port = transport.get_extra_info("sockname")[:2]
-        self.local = (host, port)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         """A datagram came."""
         self._receive(data, Flow("udp", self.local, (addr[0], addr[1])))
 
     def error_received(self, exc: Exception) -> None:
-        """The kernel reports an error without saying for which peer: timers B and F deal with it."""
-        self.errors += 1
+        """The kernel has news of datagrams that did not arrive."""
+        self._drain_errors()
 
     def send(self, data: bytes, flow: Flow) -> None:
-        """Put a datagram on the wire. A refusal by the kernel (no route, message too long) is reported as a transport failure."""
+        """Put a datagram on the wire; a refusal by the kernel (no route, too long) is reported through `refused`."""
         if self._transport is None or self._transport.is_closing():
             return
+        if self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            # An error that waits would be given to this datagram in place of being sent.
+            self._drain_errors()
         try:
             self._transport.sendto(data, flow.remote)
         except OSError:
@@ -63,3 +74,30 @@ class SipSocket(asyncio.DatagramProtocol):
         """Close the socket."""
         if self._transport is not None:
             self._transport.close()
+
+    def _drain_errors(self) -> None:
+        """Take every entry of the error queue; each names where the lost datagram was going."""
+        while True:
+            try:
+                _, _, _, addr = self._sock.recvmsg(_LARGEST, 512, _MSG_ERRQUEUE | socket.MSG_DONTWAIT)
+            except (BlockingIOError, InterruptedError):
+                return
+            self.errors += 1
+            if addr:
+                self._refused(Flow("udp", self.local, (addr[0], addr[1])))
+
+
+def _bound(addr: Addr) -> socket.socket:
+    family = socket.AF_INET6 if ":" in addr[0] else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+        sock.bind(addr)
+    except OSError:
+        sock.close()
+        raise
+    return sock

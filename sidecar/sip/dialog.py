@@ -95,7 +95,10 @@ class Dialog:
 
     @classmethod
     def uac(cls, request: Request, response: Response) -> Dialog:
-        """12.1.2, from the request sent and a 101–299 received. Without a Contact (legal in a 1xx) the target is the Request-URI until one comes."""
+        """12.1.2, from the request sent and a 101–299 received.
+
+        Without a Contact (legal in a 1xx) the target is the Request-URI until one comes.
+        """
         return cls(
             request.call_id,
             request.from_,
@@ -151,7 +154,7 @@ class Dialog:
         return self._request("ACK", cseq_number, headers, body, content_type, None)
 
     def accept(self, request: Request) -> None:
-        """Let a received request change the dialog (12.2.2). Raises OutOfOrder when a later one was seen before; ACK and CANCEL are exempt."""
+        """Let a received request change the dialog (12.2.2). ACK and CANCEL do not. Raises OutOfOrder when a later one was seen before."""
         if request.method in ("ACK", "CANCEL"):
             return
         number = request.cseq.number
@@ -164,8 +167,8 @@ class Dialog:
     def refresh(self, response: Response) -> None:
         """Let a received response to a request of ours change the dialog.
 
-        The first 2xx to INVITE confirms an early dialog and settles its route set (13.2.2.4); any 2xx to a target refresh request moves the target
-        (12.2.1.2), and so does a provisional response while the dialog is early. Everything else changes nothing.
+        The first 2xx to INVITE confirms an early dialog and settles its route set (13.2.2.4). Any 2xx to a target refresh request moves the
+        target (12.2.1.2), and so does a provisional response while the dialog is early. Everything else changes nothing.
         """
         if response.cseq.method not in _TARGET_REFRESH or response.status >= 300 or self.state is DialogState.TERMINATED:
             return
@@ -222,21 +225,32 @@ def _state_after(response: Response) -> DialogState:
 
 
 def _target(message: Request | Response) -> str | None:
-    contact = message.contact
+    """The Contact's URI; None without a usable one, which leaves a target as it is."""
+    try:
+        contact = message.contact
+    except MalformedMessage:
+        return None
     return None if contact is None or contact.uri == "*" else contact.uri
 
 
 def _recorded(response: Response) -> tuple[str, ...]:
-    """12.1.2: the client's route set is the Record-Route in reverse."""
-    return _checked(reversed(response.headers.values("record-route")))
+    """12.1.2: the client's route set is the Record-Route in reverse. What cannot be read is left out: an answered call is not given up."""
+    return tuple(route for route in reversed(response.headers.values("record-route")) if _is_readable(route))
 
 
-def _checked(values: Iterable[str]) -> tuple[str, ...]:
-    """Record-Route values that parse, so that no request of the dialog can fail on them later. Raises MalformedMessage."""
-    routes = tuple(values)
+def _is_readable(route: str) -> bool:
+    try:
+        name_addr(route)
+    except MalformedMessage:
+        return False
+    return True
+
+
+def _checked(routes: list[str]) -> tuple[str, ...]:
+    """Record-Route of a request, or MalformedMessage, so that no request of the dialog can fail on it later."""
     for route in routes:
         name_addr(route)
-    return routes
+    return tuple(routes)
 
 
 def _is_loose(uri: str) -> bool:

@@ -50,7 +50,10 @@ class CancelReceived:
 
 @dataclass(frozen=True, slots=True)
 class ResponseReceived:
-    """A response to a client transaction, 100 included. `retransmission`: a 2xx to INVITE with a To tag that was delivered before; its ACK is due again."""
+    """A response to a client transaction, 100 included.
+
+    `retransmission`: a 2xx to INVITE with a To tag that was delivered before; its ACK is due again (13.2.2.4).
+    """
 
     tx: TxId
     response: Response

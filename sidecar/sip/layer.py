@@ -1,4 +1,4 @@
-"""The transaction layer: matches messages to transactions, keeps their time, and tells its user what is new (RFC 3261 17, 18; 3581; 6026)."""
+"""The transaction layer: matches messages to transactions, keeps their time, tells its user what is new (RFC 3261 17, 18; 3581; 6026)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _CANCELLABLE: Final = (
 class TransactionLayer:
     """Every mutation is followed by `take()` and a look at `next_deadline()`.
 
-    Invariant: a transaction is in `_by_tx` exactly as long as it is under its key in `_clients` or `_servers`, and until its `Terminated` was told.
+    Invariant: a transaction is in `_by_tx`, and under its key in `_clients` or `_servers`, from its start until its `Terminated` is told.
     """
 
     def __init__(self, ids: Ids, timing: Timing = Timing()) -> None:  # noqa: B008 – a frozen value
@@ -149,7 +149,10 @@ class TransactionLayer:
     # -- from the user ---------------------------------------------------------------------------------------------------------------
 
     def request(self, request: Request, flow: Flow, sent_by: Addr, now: Mono) -> TxId:
-        """Start a client transaction with a copy of `request` under a fresh Via. ValueError for ACK and CANCEL, which have verbs of their own."""
+        """Start a client transaction with a copy of `request` under a fresh Via.
+
+        ValueError for ACK and CANCEL, which have verbs of their own.
+        """
         if request.method in ("ACK", "CANCEL"):
             raise ValueError(f"{request.method} is no transaction of its own")
         sent = self._with_via(request, flow, sent_by)
@@ -307,7 +310,10 @@ _KINDS: Final = {ClientInvite: "client_invite", ClientOther: "client_other", Ser
 
 
 def server_key(request: Request, method: str) -> Key:
-    """What 17.2.3 matches a request by, taking it for one with `method`: top Via's branch and sent-by, or for a peer of RFC 2543 the whole of it."""
+    """What 17.2.3 matches a request by, taking it for one with `method`.
+
+    The branch and sent-by of the top Via, or for a peer of RFC 2543 the whole request.
+    """
     via = request.via
     branch = via.branch
     if branch is not None and branch.startswith(MAGIC_COOKIE):

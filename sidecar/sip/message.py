@@ -77,7 +77,7 @@ class _Message:
 
     @property
     def contact(self) -> NameAddr | None:
-        """First Contact, or None."""
+        """First Contact, or None. Not every message needs one, so nonsense there is found here and not by `parse` (8.2)."""
         raw = self.headers.get("contact")
         if raw is None:
             return None
@@ -164,8 +164,9 @@ Message = Request | Response
 def parse(data: bytes) -> Request | Response | None:
     """One datagram as a message; None for a keepalive (nothing but CR, LF, NUL or space; RFC 5626 3.5.1, and what phones send).
 
-    Checks all that 8.1.1 and 18.3 demand of every message, so the accessors of what comes back do not raise. A body is cut to Content-Length; without one it
-    is the rest of the datagram. MalformedMessage with status 400, 413 or 505 for a request, with status None for a response (responses are never answered).
+    Checks all that 8.1.1 and 18.3 demand of every message, so that the accessors of what comes back do not raise (`contact` apart). A body
+    is cut to Content-Length; without one it is the rest of the datagram. MalformedMessage has status 400, 413 or 505 for a request and
+    None for a response, because responses are never answered.
     """
     if not data.strip(b"\r\n\0 "):
         return None

@@ -22,7 +22,8 @@ _MAX_OCTETS: Final = 8192
 def reject(data: bytes, error: MalformedMessage, flow: Flow) -> Send | None:
     """The response with `error.status` to the octets that `parse` refused, or None when nothing can or may be answered.
 
-    None for responses, ACK (17.1.1.3), an error without status, and a request without a usable Via. What is left of From, To, Call-ID and CSeq is copied.
+    None for responses, ACK (17.1.1.3), an error without status, and a request without a usable Via. What is left of From, To, Call-ID and
+    CSeq is copied.
     """
     if error.status is None:
         return None

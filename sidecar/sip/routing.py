@@ -28,7 +28,7 @@ def stamp_via(request: Request, flow: Flow) -> None:
 def way_back(via: Via, flow: Flow) -> Flow:
     """The flow for responses under a stamped top Via.
 
-    A reliable transport answers on its connection, rport goes to the source; else it is the source address with the port of sent-by (18.2.2).
+    A reliable transport answers on its connection, rport goes to the source, else it is the source address with sent-by's port (18.2.2).
     A maddr parameter is not followed: it would let a stranger aim our responses.
     """
     if flow.reliable or via.wants_rport:

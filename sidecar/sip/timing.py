@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """All in seconds. The derived timers are those of an unreliable transport; on a reliable one D, I, J and K are zero and A, E, G never run."""
+    """All in seconds.
+
+    The derived timers are those of an unreliable transport; on a reliable one D, I, J and K are zero and A, E and G never run.
+    """
 
     t1: float = 0.5
     """Estimate of the round trip."""

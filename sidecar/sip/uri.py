@@ -51,7 +51,10 @@ def bracketed(host: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SipUri:
-    """One SIP or SIPS URI. `user`, `password`, `params` and `headers` are as written (escaped); `host` has no brackets, see `host_literal`."""
+    """One SIP or SIPS URI.
+
+    `user`, `password`, `params` and `headers` are as written (escaped); `host` has no brackets, see `host_literal`.
+    """
 
     scheme: str
     user: str | None

@@ -20,8 +20,17 @@ _FULL_SCALE: Final = 32768.0
 Side = Literal["onset", "end"]
 
 # How much of a boundary is lost when all but the top `depth` dB of the speech are hidden: depth → (median, 90th percentile) in ms.
-_END_LOST: Final = ((10.0, 67.0, 210.0), (15.0, 37.0, 146.0), (20.0, 22.0, 92.0), (25.0, 9.0, 36.0), (30.0, 0.0, 8.0))
-_ONSET_LOST: Final = ((10.0, 7.0, 25.0), (15.0, 4.0, 18.0), (20.0, 2.0, 12.0), (25.0, 1.0, 8.0), (30.0, 0.0, 5.0))
+_END_LOST: Final = (
+    (5.0, 105.0, 260.0),
+    (7.5, 86.0, 224.0),
+    (10.0, 67.0, 210.0),
+    (15.0, 37.0, 146.0),
+    (20.0, 20.0, 92.0),
+    (25.0, 5.0, 36.0),
+    (27.5, 0.0, 12.0),
+    (30.0, 0.0, 8.0),
+)
+_ONSET_LOST: Final = ((5.0, 14.0, 70.0), (10.0, 6.0, 48.0), (15.0, 3.0, 36.0), (20.0, 1.0, 20.0), (25.0, 0.0, 5.0), (30.0, 0.0, 4.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +112,7 @@ def crossing(power: Levels, level: float, core: int, side: Side, *, noisy: bool,
         core = len(above) - 1 - core
     edges = np.flatnonzero(np.diff(np.concatenate(([False], above, [False])).astype(np.int8)))
     starts, ends = edges[::2], edges[1::2]
-    long_enough = ends - starts >= settings.shortest_run_ms // 2
+    long_enough = ends - starts >= (settings.shortest_run_in_noise_ms if noisy else settings.shortest_run_ms) // 2
     starts, ends = starts[long_enough], ends[long_enough]
     if len(starts) == 0:
         return None

@@ -31,7 +31,8 @@ class SpeechSettings:
     """A boundary is the crossing of the speech level less this."""
     noise_percentile: float = 96.0
     noise_margin_db: float = 1.5
-    shortest_run_ms: int = 14
+    shortest_run_ms: int = 6
+    shortest_run_in_noise_ms: int = 14
     hole_ms: int = 200
     hole_in_noise_ms: int = 110
     window_s: float = 12.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-
 from sidecar.media.decode import RATE
 from sidecar.speech.refine import FLOOR_DB, Levels
 from sidecar.speech.settings import SpeechSettings
@@ -43,8 +41,3 @@ class Sounds:
             else:
                 self._run = 0
                 self._quiet += 1
-
-    def first_between(self, start: int, end: int) -> int | None:
-        """The first onset in [start, end], or None."""
-        index = bisect_left(self.onsets, start)
-        return self.onsets[index] if index < len(self.onsets) and self.onsets[index] <= end else None

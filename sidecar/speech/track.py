@@ -16,6 +16,9 @@ from sidecar.speech.settings import SpeechSettings
 from sidecar.speech.sounds import Sounds
 
 _MS = RATE // 1000
+_STRIDE = 2 * RATE
+_CHUNK = 50  # hops: 100 ms
+_SAME_LEVEL_DB = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +49,27 @@ class _Raw:
 class SpeechTrack:
     """Sink of one stream (`audio`, `silence`, `lost`). `segments()` tells what is known; `finish()` settles the rest.
 
+    `sounds` listens along.
+
     Invariant: audio older than `window_s` is gone, so every boundary is refined within that time of being heard.
     """
 
-    def __init__(self, settings: SpeechSettings) -> None:
+    def __init__(self, settings: SpeechSettings, sounds: Sounds | None = None) -> None:
         self._settings = settings
+        self._sounds = sounds
         self._detector = Detector(settings)
         self._history = History(int(settings.window_s * RATE))
+        self._within = int(settings.window_s * RATE) - settings.noise_reach_ms * _MS
         self._head = 0
         self._open: _Raw | None = None
         self._unsettled: list[_Raw] = []
         self._settled: list[Segment] = []
         self._previous_end = 0
+        self._last_noise: float | None = None
         self._by_level = np.zeros(int(-refine.FLOOR_DB) + 1, np.int64)
         self._level: float | None = None
-        self.sounds = Sounds(settings)
+        self.version = 0
+        """Rises whenever a boundary was found."""
 
     @property
     def level_db(self) -> float | None:
@@ -69,8 +78,8 @@ class SpeechTrack:
 
     def audio(self, pcm: Pcm) -> None:
         """Take decoded samples."""
-        for start in range(0, len(pcm), RATE):
-            self._history.append(pcm[start : start + RATE])
+        for start in range(0, len(pcm), _STRIDE):
+            self._history.append(pcm[start : start + _STRIDE])
             self._work()
 
     def silence(self, samples: int) -> None:
@@ -104,7 +113,7 @@ class SpeechTrack:
 
     def _fill(self, samples: int, *, lost: bool) -> None:
         while samples > 0:
-            part = min(samples, RATE)
+            part = min(samples, _STRIDE)
             self._history.append(np.zeros(part, np.int16), lost=lost)
             self._work()
             samples -= part
@@ -116,7 +125,8 @@ class SpeechTrack:
         pcm = self._history.between(self._head, self._head + count * FRAME)
         lost = self._history.lost_mask(self._head, count, FRAME)
         frames = self._detector.frames(pcm, lost, self._level)
-        self.sounds.frames(self._head, frames.level, self._level)
+        if self._sounds is not None:
+            self._sounds.frames(self._head, frames.level, self._level)
         edges = np.flatnonzero(np.diff(np.concatenate(([False], frames.speech, [False])).astype(np.int8))).tolist()
         for first, last in zip(edges[::2], edges[1::2], strict=True):
             self._speech(self._head + first * FRAME, self._head + last * FRAME, frames.level[first:last])
@@ -149,7 +159,8 @@ class SpeechTrack:
         while self._unsettled and (final or head >= self._unsettled[0].end + beyond):
             raw = self._unsettled.pop(0)
             following = self._unsettled[0] if self._unsettled else self._open
-            self._refine_onset(raw)
+            if raw.onset is None or raw.start > head - self._within:  # else its audio is gone, and what was found in time stands
+                self._refine_onset(raw)
             raw.stop = self._boundary(raw, "end", following.start if following is not None else head)
             self._keep(raw)
         growing = self._open
@@ -160,8 +171,12 @@ class SpeechTrack:
 
     def _refine_onset(self, raw: _Raw) -> None:
         before = self._unsettled_before(raw)
-        raw.level = refine.active_level(np.concatenate(raw.levels))
-        raw.onset = self._boundary(raw, "onset", before)
+        level = refine.active_level(np.concatenate(raw.levels))
+        if raw.onset is None or abs(level - raw.level) > _SAME_LEVEL_DB:
+            raw.level = level
+            raw.onset = self._boundary(raw, "onset", before)
+            self.version += 1
+        raw.level = level
 
     def _unsettled_before(self, raw: _Raw) -> int:
         earlier = [other.end for other in self._unsettled if other.start < raw.start]
@@ -193,17 +208,25 @@ class SpeechTrack:
         return Boundary(corrected, uncertainty + longest_loss / 2, True)
 
     def _noise(self, power: Levels, rough: int, side: Side) -> float | None:
-        """Level that the local noise exceeds 4 % of the time, from the pause beside the boundary; None where there is too little pause."""
+        """Level that the local noise exceeds 4 % of the time, from the pause beside the boundary.
+
+        Of the pause's tenths of a second the quieter ones are believed: breath and faint ends of speech reach into the others. Where the
+        pause is too short, the noise found last stands.
+        """
         hop = rough // HOP
         pause = power[: max(0, hop - 20)] if side == "onset" else power[hop + 60 :]
-        if len(pause) < 30:
-            return None
-        return float(np.percentile(pause, self._settings.noise_percentile))
+        if len(pause) >= _CHUNK:
+            chunks = pause[: len(pause) // _CHUNK * _CHUNK].reshape(-1, _CHUNK)
+            rank = round(_CHUNK * self._settings.noise_percentile / 100)
+            exceeded = np.sort(np.sort(chunks, axis=1)[:, rank])
+            self._last_noise = float(exceeded[len(exceeded) // 4])
+        return self._last_noise
 
     def _reference(self, raw: _Raw) -> float:
         return refine.FLOOR_DB if self._level is None else self._level - 8.0
 
     def _keep(self, raw: _Raw) -> None:
+        self.version += 1
         segment = self._segment(raw)
         raw.levels.clear()
         self._previous_end = raw.end

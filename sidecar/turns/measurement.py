@@ -41,7 +41,7 @@ class Measurement:
 
     def __init__(self, settings: MeasureSettings = _DEFAULTS) -> None:
         self._settings = settings
-        self._sides: dict[Leg, Side] = {"A": Side(settings), "B": Side(settings)}
+        self._sides: dict[Leg, Side] = {"A": Side(settings, listen=False), "B": Side(settings, listen=True)}
         self._answered: Mono | None = None
         # The answer is told by another path than the packets, so a few of them may be ahead of it.
         self._early: deque[tuple[Leg, bytes, Mono]] = deque(maxlen=_EARLY_PACKETS)
@@ -50,6 +50,7 @@ class Measurement:
         self._held_since: Mono | None = None
         self._holds: list[tuple[Mono, Mono]] = []
         self._shown: dict[int, Turn] = {}
+        self._live_version = (0, 0, 0)
         self._live_from = 0.0
         self._live_n = 1
 
@@ -95,7 +96,11 @@ class Measurement:
         if answered is None:
             return []
         for side in self._sides.values():
-            side.advance(now)
+            side.look(now)
+        version = (self._sides["A"].track.version, self._sides["B"].track.version, len(self._holds))
+        if version == self._live_version:
+            return []
+        self._live_version = version
         holds = self._hold_spans(answered, now)
         caller, agent = (without(self._sides[leg].spans(answered, self._live_from), holds) for leg in ("A", "B"))
         onsets = self._sides["B"].sound_onsets(answered, self._live_from)

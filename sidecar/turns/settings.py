@@ -43,5 +43,7 @@ class MeasureSettings:
     turns: TurnSettings = field(default_factory=TurnSettings)
     live_window_s: float = 60.0
     """Live turns are folded over about this much of the call, so that a live look costs the same in the first minute and in the last."""
-    step_s: float = 0.5
-    """Packets are looked at in steps of this much arrival time."""
+    step_s: float = 4.0
+    """Packets are looked at in steps of this much arrival time; a longer step costs less."""
+    live_step_s: float = 1.0
+    """The same while somebody looks at the call as it runs."""

@@ -9,41 +9,62 @@ from sidecar.clocks import Mono
 from sidecar.media import mos
 from sidecar.media.decode import RATE
 from sidecar.media.stream import Stream as RtpStream
+from sidecar.speech.sounds import Sounds
 from sidecar.speech.track import SpeechTrack
 from sidecar.turns.settings import MeasureSettings
 from sidecar.turns.spans import Span
 
 
 class Side:
-    """What the party of one leg sends."""
+    """What the party of one leg sends. `listen`: note sounds that are no speech as well."""
 
-    def __init__(self, settings: MeasureSettings) -> None:
+    def __init__(self, settings: MeasureSettings, *, listen: bool) -> None:
         self._settings = settings
-        self.track = SpeechTrack(settings.speech)
+        self._sounds = Sounds(settings.speech) if listen else None
+        self.track = SpeechTrack(settings.speech, self._sounds)
         self.stream = RtpStream(self.track, settings.stream)
         self._stepped: float | None = None
+        self._waiting: list[tuple[bytes, Mono]] = []
+        self._located: dict[int, float] = {}
+        self._settled_after = int((settings.stream.reach_s + 0.5) * RATE)
 
     def packet(self, data: bytes, arrival: Mono) -> None:
-        """Take a packet; every half second of arrivals what has come is analysed."""
-        self.stream.packet(data, arrival)
+        """Take a packet. They are analysed together, a step's worth of arrivals at a time."""
+        self._waiting.append((data, arrival))
         if self._stepped is None:
             self._stepped = arrival
         elif arrival - self._stepped >= self._settings.step_s:
             self.advance(arrival)
 
+    def look(self, now: Mono) -> None:
+        """Analyse what has come, if the last time is long enough ago."""
+        if self._stepped is not None and now - self._stepped >= self._settings.live_step_s:
+            self.advance(now)
+
     def advance(self, now: Mono) -> None:
         """Analyse what has come."""
         self._stepped = now
+        self._take()
         self.stream.advance(now)
+
+    def _take(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        self.stream.packets(waiting)
 
     def finish(self) -> None:
         """Analyse all that is left."""
+        self._take()
         self.stream.finish()
         self.track.finish()
 
     def call_time(self, position: int, answered: Mono) -> float:
         """Call time in ms of a position on the stream's time line."""
-        return (self.stream.locate(position) - answered) * 1000
+        known = self._located.get(position)
+        if known is None:
+            known = self.stream.locate(position)
+            if position < self.stream.position - self._settled_after:  # no packet to come can move it any more
+                self._located[position] = known
+        return (known - answered) * 1000
 
     def spans(self, answered: Mono, since: float = float("-inf")) -> list[Span]:
         """Speech segments in call time that end after `since` (ms), in order; never before the answer."""
@@ -60,9 +81,9 @@ class Side:
 
     def sound_onsets(self, answered: Mono, since: float = float("-inf")) -> list[float]:
         """Call times at which something began to be heard."""
-        onsets = self.track.sounds.onsets
-        if self.stream.origin is None:
+        if self.stream.origin is None or self._sounds is None:
             return []
+        onsets = self._sounds.onsets
         first = 0 if since == float("-inf") else bisect_left(onsets, int((since / 1000 + answered - self.stream.origin - 1.0) * RATE))
         return [self.call_time(onset, answered) for onset in onsets[first:]]
 

@@ -5,6 +5,7 @@ A packet socket with a filter counts every packet that the filter passes, whethe
 
 from __future__ import annotations
 
+import ctypes
 import socket
 import struct
 from types import TracebackType
@@ -23,8 +24,6 @@ class RtpCount:
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_IP))
         self._socket.bind(("lo", _ETH_P_IP))
         program = _program(source, destination, payload)
-        import ctypes
-
         buffer = ctypes.create_string_buffer(program)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", len(program) // 8, ctypes.addressof(buffer)))
         self._read()

@@ -1,4 +1,4 @@
-"""The product as its users run it: `trunkside sidecar` and `trunkside control` in processes of their own, on loopback addresses of their own."""
+"""The product as its users run it: `trunkside sidecar` and `trunkside control` as processes, on loopback addresses of their own."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Sipp:
         assert binary is not None, "SIPp is not installed: Debian has it as sip-tester"
         self.name = scenario
         self.folder = folder / scenario
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         write_speech(self.folder / "speech.ulaw", SPEECH_PACKETS)
         self._statistics = self.folder / "statistics.csv"
         arguments = [binary, *([target] if target else []), "-sf", str(SCENARIOS / f"{scenario}.xml")]
@@ -55,6 +55,7 @@ class Sipp:
             "-error_file",
             str(self.folder / "errors.log"),
         ]
+        arguments += ["-trace_logs", "-log_file", str(self.folder / "log.txt")]
         with (self.folder / "output.txt").open("wb") as output:
             self.process = subprocess.Popen([*arguments, *options], cwd=self.folder, stdout=output, stderr=subprocess.STDOUT)
 

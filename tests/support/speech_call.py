@@ -132,7 +132,7 @@ class Track:
         self.audio = self.audio + noise / noise.std() * np.sqrt((loud**2).mean()) * 10 ** (-snr_db / 20)
 
 
-_MU_STEPS = np.array([0x84 << e for e in range(1, 8)])
+_MU_STEPS = np.array([0x80 << e for e in range(1, 8)])
 
 
 def mu_law(audio: Audio) -> bytes:
@@ -213,7 +213,7 @@ class Conversation:
 
 
 def conversation(seed: int, turns: int, clips: Sequence[Clip], agent_clips: Sequence[Clip] | None = None) -> Conversation:
-    """Caller and agent by turns; the agent answers after 300–1800 ms, the caller after 400–1500 ms. The caller sometimes pauses within a turn."""
+    """Caller and agent by turns; the agent answers after 300–1800 ms, the caller after 400–1500 ms, sometimes with a pause within."""
     rng = np.random.default_rng(seed)
     answers = agent_clips or clips
     plan: list[tuple[str, float, Clip]] = []

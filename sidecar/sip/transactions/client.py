@@ -18,7 +18,10 @@ _TAKEN_OVER: Final = frozenset(("route", "from", "to", "call-id", "max-forwards"
 
 
 def derived(request: Request, method: str, to: str | None = None) -> Request:
-    """The CANCEL or ACK that goes with `request`: same Request-URI, top Via (so same branch), From, Call-ID, Route and CSeq number; `to` replaces To."""
+    """The CANCEL or ACK that goes with `request`: same Request-URI, top Via (so the same branch), From, Call-ID, Route and CSeq number.
+
+    `to` replaces To where it is given.
+    """
     headers = Headers([("Via", str(request.via))])
     for key, name, value in request.headers.lines():
         if key in _TAKEN_OVER:

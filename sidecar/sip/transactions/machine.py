@@ -54,7 +54,7 @@ class Event(StrEnum):
 
 
 Action = Callable[..., None]
-"""Called as `action(machine, cause, now)`; `cause` is the message for message events, a string for a transport error and None for timers."""
+"""Called as `action(machine, cause, now)`; `cause` is the message for message events, a string for a transport error, None for timers."""
 
 Table = Mapping[State, Mapping[Event, tuple[State, Action]]]
 """state → event → (next state, what to do). What is not in the table changes nothing."""

@@ -51,7 +51,8 @@ def test_a_407_with_qop_auth_is_answered() -> None:
     assert name == "Proxy-Authorization"
     response = h(f"{h('alice:edge:s3cret')}:n1:00000001:c0:auth:{h('INVITE:' + URI)}")
     assert value == (
-        f'Digest username="alice", realm="edge", nonce="n1", uri="{URI}", response="{response}", algorithm=MD5, cnonce="c0", opaque="o1", qop=auth, nc=00000001'
+        f'Digest username="alice", realm="edge", nonce="n1", uri="{URI}", response="{response}", '
+        'algorithm=MD5, cnonce="c0", opaque="o1", qop=auth, nc=00000001'
     )
 
 

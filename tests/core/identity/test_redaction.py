@@ -17,7 +17,7 @@ def message(*headers: str) -> str:
 
 def test_only_the_response_is_masked() -> None:
     before = message(
-        f'Authorization: Digest username="alice", realm="r", nonce="n", uri="sip:a@b", response="{SECRET}", cnonce="c", qop=auth, nc=00000001'
+        f'Authorization: Digest username="alice", nonce="n", uri="sip:a@b", response="{SECRET}", cnonce="c", qop=auth, nc=00000001'
     )
     assert redact_message(before) == before.replace(SECRET, "redacted")
 

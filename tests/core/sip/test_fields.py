@@ -51,7 +51,20 @@ def test_display_name_for_a_reader_and_for_the_wire() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "<>", "<sip:a@b", '"open <sip:a@b>', '"x" sip:a@b', '"x" y <sip:a@b>', "<sip:a@b> x", "nobody", "<sip:a b@c>", "<sip:>", "<sip:a@b>;a b=c", ":x"],
+    [
+        "",
+        "<>",
+        "<sip:a@b",
+        '"open <sip:a@b>',
+        '"x" sip:a@b',
+        '"x" y <sip:a@b>',
+        "<sip:a@b> x",
+        "nobody",
+        "<sip:a b@c>",
+        "<sip:>",
+        "<sip:a@b>;a b=c",
+        ":x",
+    ],
 )
 def test_what_is_no_name_addr_is_refused(text: str) -> None:
     with pytest.raises(MalformedMessage):
@@ -62,8 +75,14 @@ def test_what_is_no_name_addr_is_refused(text: str) -> None:
     ("text", "expected"),
     [
         ("SIP/2.0/UDP pc33.atlanta.com;branch=z9hG4bK1", Via("UDP", "pc33.atlanta.com", None, (("branch", "z9hG4bK1"),))),
-        ("SIP / 2.0 / tcp   spindle.example.com ;\r\n branch  =   z9hG4bK9", Via("TCP", "spindle.example.com", None, (("branch", "z9hG4bK9"),))),
-        ("SIP/2.0/UDP [2001:db8::9:1]:5060 ;received=2001:db8::9:255", Via("UDP", "2001:db8::9:1", 5060, (("received", "2001:db8::9:255"),))),
+        (
+            "SIP / 2.0 / tcp   spindle.example.com ;\r\n branch  =   z9hG4bK9",
+            Via("TCP", "spindle.example.com", None, (("branch", "z9hG4bK9"),)),
+        ),
+        (
+            "SIP/2.0/UDP [2001:db8::9:1]:5060 ;received=2001:db8::9:255",
+            Via("UDP", "2001:db8::9:1", 5060, (("received", "2001:db8::9:255"),)),
+        ),
         ("SIP/2.0/UDP voice_agent_1 : 5070;rport", Via("UDP", "voice_agent_1", 5070, (("rport", None),))),
         ("sip/2.0/UNKNOWN t", Via("UNKNOWN", "t")),
     ],
@@ -82,7 +101,19 @@ def test_via_parameters_in_any_case_and_form() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "SIP/2.0", "SIP/2.0/UDP", "SIP/2.0/UDP ", "SIP/2.0/ h", "SIP/3.0/UDP h", "HTTP/2.0/UDP h", "SIP/2.0/UDP h:x", "SIP/2.0/UDP [::1", "SIP/2.0/UDP h;a b", ";;,"],
+    [
+        "",
+        "SIP/2.0",
+        "SIP/2.0/UDP",
+        "SIP/2.0/UDP ",
+        "SIP/2.0/ h",
+        "SIP/3.0/UDP h",
+        "HTTP/2.0/UDP h",
+        "SIP/2.0/UDP h:x",
+        "SIP/2.0/UDP [::1",
+        "SIP/2.0/UDP h;a b",
+        ";;,",
+    ],
 )
 def test_what_is_no_via_is_refused(text: str) -> None:
     with pytest.raises(MalformedMessage):
@@ -98,7 +129,9 @@ def test_cseq() -> None:
     assert str(CSeq(2147483647, "BYE")) == "2147483647 BYE"
 
 
-@pytest.mark.parametrize("text", ["", "1", "INVITE", "x INVITE", "-1 INVITE", "2147483648 INVITE", "36893488147419103232 REGISTER", "1 IN VITE", "1 (", "٣ BYE"])
+@pytest.mark.parametrize(
+    "text", ["", "1", "INVITE", "x INVITE", "-1 INVITE", "2147483648 INVITE", "36893488147419103232 REGISTER", "1 IN VITE", "1 (", "٣ BYE"]
+)
 def test_what_is_no_cseq_is_refused(text: str) -> None:
     with pytest.raises(MalformedMessage):
         cseq(text)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sidecar.sip.headers import COMPACT, Folded, Headers, split_list
-from tests.support.sip import parsed_request
+from tests.support.sip import parsed_request, received
 
-HEAD = (
-    "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:b@b>\r\nCall-ID: c\r\nCSeq: 1 OPTIONS\r\n"
-)
+HEAD = received("OPTIONS").encode().removesuffix(b"\r\n\r\n").decode() + "\r\n"
 
 
 @pytest.mark.parametrize(("compact", "name"), sorted(COMPACT.items()))

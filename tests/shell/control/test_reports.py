@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.shell.control.kit import TOKEN, Client, Trace, complete, control, evaluator, report, settings, until
+from tests.core.control.traces import TOKEN, Trace, complete, report
+from tests.shell.control.kit import Client, control, evaluator, settings, until
 
 
 async def outcome(client: Client, call: str) -> str:
@@ -27,7 +28,13 @@ async def test_report_with_the_call_id_is_linked_enriched_and_accepted(tmp_path:
         await until(lambda: tuner.calls() == ["r1"])
         sent = tuner.body("r1")
         assert sent["sip_call_id"] == "SCL_abc"
-        assert [segment["metadata"].get("wire_response_latency") for segment in sent["transcript_with_tool_calls"]] == [None, None, 600, None, 900]
+        assert [segment["metadata"].get("wire_response_latency") for segment in sent["transcript_with_tool_calls"]] == [
+            None,
+            None,
+            600,
+            None,
+            900,
+        ]
         assert [segment["metadata"].get("e2e_latency") for segment in sent["transcript_with_tool_calls"]] == [None, None, 410, None, 700.5]
         inside = sent["general_meta_data_raw"]["trunkside"]
         assert (inside["id"], inside["verdict"]["outcome"], len(inside["turns"])) == ("c1", "linked", 2)
@@ -127,7 +134,9 @@ async def test_ids_that_name_two_calls_are_a_conflict_and_nothing_is_guessed(tmp
 async def test_outbound_simulation_is_linked_by_recipient(tmp_path: Path) -> None:
     recipient = "sip:sim-7Q@sip.example;x=1"
     async with evaluator() as tuner, control(settings(tmp_path, tuner.base_url)) as client:
-        trace = complete("c1", "out-1", token=None, direction="outbound", recipient=recipient, **{"from": "sip:agent@edge.example", "to": recipient})
+        trace = complete(
+            "c1", "out-1", token=None, direction="outbound", recipient=recipient, **{"from": "sip:agent@edge.example", "to": recipient}
+        )
         await client.facts(*trace.facts)
         await client.report(report("r1", trace, recipient=recipient))
         await client.report(report("r2", trace, sip_call_id="out-1"))
@@ -148,7 +157,10 @@ async def test_old_and_new_header_forms_and_doubled_slashes(tmp_path: Path, head
 
 async def test_controls_own_credentials_win_over_the_senders(tmp_path: Path) -> None:
     own = {"api_key": "tr_api_own", "workspace_id": 1, "agent_id": "mine"}
-    async with evaluator() as tuner, control(settings(tmp_path, tuner.base_url, enrich_wait_s=0, evaluator={"base_url": tuner.base_url, **own})) as client:
+    async with (
+        evaluator() as tuner,
+        control(settings(tmp_path, tuner.base_url, enrich_wait_s=0, evaluator={"base_url": tuner.base_url, **own})) as client,
+    ):
         await client.post("/api/v1/public/call", report("r1"))
         await until(lambda: tuner.calls() == ["r1"])
         assert tuner.headers[0]["Authorization"] == "Bearer tr_api_own"
@@ -177,7 +189,13 @@ async def test_ten_mebibytes_pass_and_more_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("body", "says"),
-    [(b"not json", "not JSON"), (b"[]", "not a JSON object"), (b"{}", "call_id"), (b'{"call_id": ""}', "call_id"), (b"[" * 100_000, "not JSON")],
+    [
+        (b"not json", "not JSON"),
+        (b"[]", "not a JSON object"),
+        (b"{}", "call_id"),
+        (b'{"call_id": ""}', "call_id"),
+        (b"[" * 100_000, "not JSON"),
+    ],
 )
 async def test_what_is_no_report_gets_a_problem_that_says_what_to_send(tmp_path: Path, body: bytes, says: str) -> None:
     async with control(settings(tmp_path, "http://127.0.0.1:9")) as client:

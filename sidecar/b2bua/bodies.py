@@ -1,0 +1,86 @@
+"""What of a body changes on its way to the other leg: a session description's addresses and ports, for which media ports are opened first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sidecar.b2bua import outcome as o
+from sidecar.b2bua.effects import Effect, Leg, MediaDescribed, OpenMedia
+from sidecar.b2bua.legs import PortPairs
+from sidecar.clocks import Mono
+from sidecar.sip import sdp
+from sidecar.sip.message import Request, Response
+from sidecar.sip.multipart import find_sdp
+
+Crossed = Callable[[bytes, Sequence[MediaDescribed], Mono], None]
+"""Takes the body for the other leg, and what its description says of the sender's media."""
+Failed = Callable[[o.Outcome, Mono], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """Someone who waits for ports."""
+
+    lines: frozenset[int]
+    then: Callable[[Mono], None]
+    fail: Failed
+
+
+class Bodies:
+    """The media ports of one call, and the bodies that wait for them."""
+
+    def __init__(self, call: str, emit: Callable[[Effect], None]) -> None:
+        self.ports: dict[int, PortPairs] = {}
+        """By index of the m-line. A pair stays open until the call ends, so that a hold or a rejected offer costs no media."""
+        self._call = call
+        self._emit = emit
+        self._waits: list[_Wait] = []
+
+    def cross(
+        self, message: Request | Response, leg: Leg, signalling_host: str, own_host: str, then: Crossed, fail: Failed, now: Mono
+    ) -> None:
+        """Hand `then` the body of a message that came on `leg`: the same octets, but for a description's addresses and ports.
+
+        `signalling_host` is where the sender's messages come from, `own_host` what the other leg is told as media address. `fail` gets the
+        outcome when the description cannot be relayed or no ports are free.
+        """
+        try:
+            part = find_sdp(message.headers.get("Content-Type"), message.body)
+            description = None if part is None else sdp.parse(part.body)
+        except sdp.UnusableSdp as error:
+            fail(o.sdp_unusable(error.detail), now)
+            return
+        if part is None or description is None:
+            then(message.body, (), now)
+            return
+        active = [line for line in description.media if line.port]
+        described = [MediaDescribed(self._call, leg, line, signalling_host) for line in active]
+
+        def opened(at: Mono) -> None:
+            ports = {index: (pair.b if leg == "A" else pair.a) for index, pair in self.ports.items()}
+            then(part.replace(description.rewrite(own_host, ports)), described, at)
+
+        missing = frozenset(line.index for line in active) - self.ports.keys()
+        if not missing:
+            opened(now)
+            return
+        self._waits.append(_Wait(missing, opened, fail))
+        for index in sorted(missing):
+            self._emit(OpenMedia(self._call, index))
+
+    def opened(self, m_line: int, ports: PortPairs, now: Mono) -> None:
+        """The shell bound the ports of an m-line."""
+        self.ports[m_line] = ports
+        for wait in self._leaving(lambda wait: wait.lines <= self.ports.keys()):
+            wait.then(now)
+
+    def failed(self, m_line: int, detail: str, now: Mono) -> None:
+        """The shell found no ports for an m-line."""
+        for wait in self._leaving(lambda wait: m_line in wait.lines):
+            wait.fail(o.no_ports(detail), now)
+
+    def _leaving(self, chosen: Callable[[_Wait], bool]) -> list[_Wait]:
+        leaving = [wait for wait in self._waits if chosen(wait)]
+        self._waits = [wait for wait in self._waits if wait not in leaving]
+        return leaving

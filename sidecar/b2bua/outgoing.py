@@ -1,0 +1,190 @@
+"""What a call sends into its dialogs, with the credentials that the other end wants to see, and what it still owes or is owed."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+
+from sidecar.b2bua.effects import Challenged, Effect, Leg
+from sidecar.b2bua.legs import AwaitedAck, Crossing, Dialling, Goodbye, Own, Role, SentAck
+from sidecar.b2bua.switchboard import Located, Member, Switchboard
+from sidecar.clocks import Addr, Mono
+from sidecar.identity.digest import Answered as Authorised
+from sidecar.identity.digest import DigestClient, Refusal
+from sidecar.sip.dialog import Dialog
+from sidecar.sip.errors import MalformedMessage
+from sidecar.sip.flow import Flow
+from sidecar.sip.layer import TxId
+from sidecar.sip.message import Request, Response, response_to
+from sidecar.sip.uri import SipUri, bracketed
+
+TARGET_REFRESH = frozenset({"INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"})
+"""Methods whose messages carry a Contact inside a dialog (12.2, RFC 3311, 3515, 6665)."""
+
+
+class Outgoing(Member):
+    """The sending half of a call. The attributes are set by `Call`."""
+
+    board: Switchboard
+    invite: Request
+    flows: dict[Leg, Flow]
+    digest: dict[Leg, DigestClient]
+    clients: dict[TxId, Role]
+    awaited: list[AwaitedAck]
+    unacknowledged: set[TxId]
+    """Our non-2xx answers to INVITEs whose ACK has not come."""
+    lookups: int
+    """Names that are being resolved for a message that waits to leave."""
+
+    @property
+    @abstractmethod
+    def is_over(self) -> bool:
+        """Signalling is decided, whatever may still be outstanding."""
+
+    @property
+    def is_settled(self) -> bool:
+        """The call is over and nothing of it is outstanding on either leg. An ACK that may have to be repeated does not count."""
+        return (
+            self.is_over
+            and not (self.awaited or self.unacknowledged or self.lookups)
+            and not any(role.is_open for role in self.clients.values())
+        )
+
+    def emit(self, effect: Effect) -> None:
+        """Tell the shell or the trace, unless the call is gone: what follows then concerns nobody."""
+        if not self.is_gone:
+            self.board.emit(effect)
+
+    def contact(self, leg: Leg) -> str:
+        """The Contact value under which the party on `leg` reaches us: its own name for the call's other party, at our address."""
+        user = user_of(self.invite.uri if leg == "A" else self.invite.from_.uri)
+        host, port = self.board.advertised(self.flows[leg])
+        return f"<sip:{user + '@' if user else ''}{bracketed(host)}:{port}>"
+
+    def locate(self, uri: str, then: Located, now: Mono) -> None:
+        """Find out where to send, and count the question as outstanding until it is answered."""
+
+        def located(addr: Addr | None, detail: str, at: Mono) -> None:
+            self.lookups -= 1
+            then(addr, detail, at)
+
+        self.lookups += 1
+        self.board.locate(self, uri, located, now)
+
+    # -- requests ----------------------------------------------------------------------------------------------------------------------
+
+    def send_request(self, leg: Leg, dialog: Dialog, request: Request, role: Role, now: Mono) -> None:
+        """Start a client transaction towards the dialog's next hop (12.2.1.1)."""
+
+        def located(addr: Addr | None, _: str, at: Mono) -> None:
+            if self.is_over and isinstance(role, Crossing):
+                # The call ended while the peer's name was looked up.
+                self.answer(role.leg, role.server, role.request, 487, at)
+                return
+            flow = self._flow_to(leg, addr)
+            tx = self.board.layer.request(request, flow, self.board.advertised(flow), at)
+            self.clients[tx] = role
+            self.board.bind(tx, self, leg)
+
+        self.locate(dialog.next_hop, located, now)
+
+    def send_ack(
+        self, leg: Leg, dialog: Dialog, headers: Iterable[tuple[str, str]], body: bytes, role: Dialling | Crossing, now: Mono
+    ) -> None:
+        """ACK the 2xx that `role` got, and keep the octets for when it comes again (13.2.2.4)."""
+        invite = role.request if isinstance(role, Dialling) else role.outgoing
+        if invite is None:
+            return
+        # 22.1: the ACK repeats the credentials of its INVITE, because it cannot be challenged.
+        ack = dialog.ack(invite.cseq.number, headers=[*headers, *self.digest[leg].sent("INVITE")], body=body)
+
+        def located(addr: Addr | None, _: str, at: Mono) -> None:
+            flow = self._flow_to(leg, addr)
+            sent = SentAck(self.board.layer.send_ack(ack, flow, self.board.advertised(flow), at), flow)
+            if isinstance(role, Dialling):
+                role.acks[dialog.remote_tag] = sent
+            else:
+                role.ack = sent
+
+        self.locate(dialog.next_hop, located, now)
+
+    def send_bye(self, leg: Leg, dialog: Dialog, goodbye: Goodbye, now: Mono) -> None:
+        """End the dialog on one leg."""
+        bye = dialog.request("BYE", headers=goodbye.headers, body=goodbye.body)
+        self.preauthorise(leg, bye)
+        dialog.terminate()
+        self.send_request(leg, dialog, bye, Own(leg, dialog, bye), now)
+
+    def _flow_to(self, leg: Leg, addr: Addr | None) -> Flow:
+        """The leg's flow with another far end. A name that does not resolve leaves where the leg's messages went so far: the best that is known."""
+        flow = self.flows[leg]
+        return flow if addr is None else Flow(flow.transport, flow.local, addr)
+
+    # -- responses ---------------------------------------------------------------------------------------------------------------------
+
+    def answer(
+        self,
+        leg: Leg,
+        tx: TxId,
+        request: Request,
+        status: int,
+        now: Mono,
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        reason: str | None = None,
+        body: bytes = b"",
+    ) -> None:
+        """Answer a request that came inside a dialog."""
+        kept = list(headers)
+        if request.method in TARGET_REFRESH and status < 300:
+            kept.insert(0, ("Contact", self.contact(leg)))
+        self.respond(tx, response_to(request, status, reason, headers=kept, body=body), now)
+
+    def respond(self, tx: TxId, response: Response, now: Mono) -> None:
+        """Send a response, and note whether its ACK is still to come."""
+        if response.status >= 300 and response.cseq.method == "INVITE":
+            self.unacknowledged.add(tx)
+        self.board.layer.respond(tx, response, now)
+
+    # -- digest ------------------------------------------------------------------------------------------------------------------------
+
+    def authorise(self, leg: Leg, request: Request, response: Response) -> Request | Refusal:
+        """The same request with the answer to a 401 or 407, CSeq still to be raised (22.2); or why there is none. The trace is told."""
+        cnonce = self.board.ids.token()[:16]
+        answer = self.digest[leg].answer(response, method=request.method, uri=request.uri, body=request.body, cnonce=cnonce)
+        match answer:
+            case Authorised():
+                result, detail = "answered", f"challenge of realm {answer.realm!r} answered"
+            case Refusal():
+                result, detail = "no_credentials" if answer.kind == "no_credentials" else "refused", answer.detail
+        self.emit(Challenged(self.id, leg, response.status, answer.realm, answer.algorithm, result, detail))  # type: ignore[arg-type]
+        return _with_credentials(request, answer.headers) if isinstance(answer, Authorised) else answer
+
+    def preauthorise(self, leg: Leg, request: Request) -> None:
+        """Put the credentials on a request that the edge will challenge anyway (RFC 7616 3.6: same protection space)."""
+        cnonce = self.board.ids.token()[:16]
+        for name, value in self.digest[leg].authorize(request.method, request.uri, request.body, cnonce):
+            request.headers.add(name, value)
+
+    def learn_nonce(self, leg: Leg, response: Response) -> None:
+        """Tell the leg's digest client of a final response that is no challenge: it may name the next nonce (RFC 7616 3.5)."""
+        if response.status not in (401, 407):
+            self.digest[leg].settle(response, method=response.cseq.method)
+
+
+def user_of(uri: str) -> str | None:
+    """The user part of a SIP URI; None when it has none or is another kind of URI."""
+    try:
+        return SipUri.parse(uri).user
+    except MalformedMessage:
+        return None
+
+
+def _with_credentials(request: Request, credentials: Iterable[tuple[str, str]]) -> Request:
+    """The same request again, with new credentials in place of the old. Via is added anew by the layer."""
+    headers = request.headers.copy()
+    for name in ("Authorization", "Proxy-Authorization", "Via"):
+        headers.remove(name)
+    for name, value in credentials:
+        headers.add(name, value)
+    return Request(request.method, request.uri, headers, request.body)

@@ -1,0 +1,264 @@
+"""Every SIP transport of this sidecar behind one `send`: UDP sockets, and TCP and TLS connections that are found, made, kept and given up here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from sidecar.clocks import Addr
+from sidecar.net import tls
+from sidecar.net.errors import StartError
+from sidecar.net.tcp import UNREAD, Connection, StreamLimits, addressed, connect, listening
+from sidecar.net.tls import Contexts, TlsError, TlsPipe, TlsSettings
+from sidecar.net.udp import SipSocket
+from sidecar.sip.endpoint import Endpoint
+from sidecar.sip.errors import MalformedMessage
+from sidecar.sip.flow import Flow
+from sidecar.sip.locate import way_back_anew
+from sidecar.sip.message import Response, parse
+from sidecar.sip.stream import Broken
+
+Receive = Callable[[bytes, Flow], None]
+Refused = Callable[[Flow, str], None]
+Malformed = Callable[[bytes, MalformedMessage, Flow], None]
+
+_GOODBYE = 1.0
+"""Seconds at the end for what was sent to leave."""
+_MOST_OUTGOING = 1024
+
+
+class Transports:
+    """Opened once. A flow's `local` is always one of `local`, also on connections that we make, whose own port means nothing to anybody.
+
+    `received` is called with each whole message, `refused` whenever a flow cannot bring over what was sent by it (never from within `send`, so that the
+    caller may send elsewhere at once), `malformed` with the head of what could not be framed, before its connection is closed.
+    """
+
+    def __init__(
+        self,
+        received: Receive,
+        refused: Refused,
+        malformed: Malformed | None = None,
+        *,
+        settings: TlsSettings = TlsSettings(),  # noqa: B008 – a frozen value
+        limits: StreamLimits = StreamLimits(),  # noqa: B008 – a frozen value
+    ) -> None:
+        """Reads the TLS files. Raises StartError."""
+        self.local: tuple[Endpoint, ...] = ()
+        """Where we listen, with the ports that the kernel gave."""
+        self.counts: Counter[str] = Counter()
+        """Why connections ended or were not taken, and messages that could not be sent."""
+        self._received = received
+        self._refused = refused
+        self._malformed = malformed
+        self._settings = settings
+        self._contexts = tls.load(settings)
+        self._limits = limits
+        self._udp: dict[Addr, SipSocket] = {}
+        self._servers: list[asyncio.Server] = []
+        self._flows: defaultdict[Flow, list[Connection]] = defaultdict(list)
+        self._sources: Counter[str] = Counter()
+        self._closing: set[Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._released = asyncio.Event()
+        self._shut = False
+
+    # -- life --------------------------------------------------------------------------------------------------------------------------
+
+    async def open(self, endpoints: Iterable[Endpoint]) -> None:
+        """Listen everywhere. Raises StartError naming the endpoint that cannot be had; what was opened until then is closed by `aclose`."""
+        for endpoint in endpoints:
+            if endpoint.transport == "udp":
+                sip = await SipSocket.open(endpoint.addr, self._received, self._unreachable)
+                self._udp[sip.local] = sip
+                bound = sip.local
+            else:
+                if endpoint.transport == "tls" and self._contexts.server is None:
+                    raise StartError(f"cannot listen on {endpoint}: set sip.tls.certificate and sip.tls.key")
+                bound = await self._listen(endpoint)
+            self.local += (replace(endpoint, addr=bound),)
+
+    async def _listen(self, endpoint: Endpoint) -> Addr:
+        sock = listening(endpoint)
+        bound = addressed(sock)
+
+        def accept() -> Connection:
+            # The peer is not known yet; the connection fills it in.
+            pipe = TlsPipe(self._contexts, server=True) if endpoint.transport == "tls" else None
+            return Connection(self, Flow(endpoint.transport, bound, ("", 0)), self._limits, pipe, outgoing=False)
+
+        self._servers.append(await asyncio.get_running_loop().create_server(accept, sock=sock))
+        return bound
+
+    def reload(self) -> None:
+        """Read the TLS files again, for connections made from now on. StartError when they are not usable: then the old ones stay in force."""
+        contexts = tls.load(self._settings)
+        if contexts.server is None and any(endpoint.transport == "tls" for endpoint in self.local):
+            raise StartError("sip.tls.certificate cannot be taken away while listening on tls://")
+        self._contexts = contexts
+
+    async def aclose(self) -> None:
+        """Stop listening, let what was sent leave, close everything."""
+        self._shut = True
+        for server in self._servers:
+            server.close()
+        for connection in [connection for connections in self._flows.values() for connection in connections]:
+            connection.close("stopped")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GOODBYE):
+                await self._all_released()
+        for connection in self._closing:
+            connection.abort()
+        await self._all_released()
+        for sip in self._udp.values():
+            sip.close()
+
+    async def _all_released(self) -> None:
+        while self._closing:
+            self._released.clear()
+            await self._released.wait()
+
+    def describe(self) -> dict[str, object]:
+        """Listeners, connections by kind, and counts, for the admin API."""
+        kinds: Counter[str] = Counter()
+        for connections in self._flows.values():
+            for connection in connections:
+                kinds[f"{connection.flow.transport} {'made' if connection.outgoing else 'accepted'}"] += 1
+        return {
+            "listeners": [str(endpoint) for endpoint in self.local],
+            "connections": dict(kinds),
+            "connecting": len(self._tasks),
+            "udp_errors": sum(sip.errors for sip in self._udp.values()),
+            "counts": dict(self.counts),
+        }
+
+    # -- towards peers -----------------------------------------------------------------------------------------------------------------
+
+    def send(self, data: bytes, flow: Flow, name: str = "") -> None:
+        """Put a message on the wire. `name` is the domain that a TLS server must prove if it has to be dialled; without one, its IP address.
+
+        A stream's connection is used if it is there. Else a request has one made to `flow.remote`, a response one to the sender's address in its Via (18.2.2).
+        """
+        if self._shut:
+            return
+        if flow.transport == "udp":
+            self._send_udp(data, flow)
+            return
+        connection = self._usable(flow, name)
+        if connection is None and data.startswith(b"SIP/"):
+            anew = _flow_of_response(data, flow)
+            if anew is None:
+                self.counts["response-without-way"] += 1
+                return
+            flow = anew
+            connection = self._usable(flow, name)
+        if connection is None:
+            connection = self._dial(flow, name)
+        if connection is not None:
+            connection.send(data)
+
+    def _send_udp(self, data: bytes, flow: Flow) -> None:
+        sip = self._udp.get(flow.local)
+        if sip is None:
+            self._refuse(flow, "no UDP listener for this address")
+        else:
+            sip.send(data, flow)
+
+    def _usable(self, flow: Flow, name: str) -> Connection | None:
+        # A server that proved one domain is not believed to be another (RFC 5923 9.1). Who dialled us did not have to prove any.
+        fitting = (found for found in self._flows.get(flow, ()) if not (found.name and name) or found.name == name)
+        return next(fitting, None)
+
+    def _dial(self, flow: Flow, name: str, *, again: bool = False) -> Connection | None:
+        if len(self._tasks) >= _MOST_OUTGOING:
+            self.counts["too-many-dialled"] += 1
+            self._refuse(flow, "too many connections are being made")
+            return None
+        try:
+            pipe = TlsPipe(self._contexts, server=False, name=name or flow.remote[0]) if flow.transport == "tls" else None
+        except TlsError as error:
+            self._refuse(flow, f"tls: {error}")
+            return None
+        connection = Connection(self, flow, self._limits, pipe, outgoing=True, name=name)
+        connection.again = again
+        self._flows[flow].append(connection)
+        task = asyncio.get_running_loop().create_task(connect(connection, self._limits), name=f"dial {flow.remote[0]}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return connection
+
+    def _unreachable(self, flow: Flow) -> None:
+        self._refuse(flow, "unreachable")
+
+    def _refuse(self, flow: Flow, detail: str) -> None:
+        if not self._shut:
+            asyncio.get_running_loop().call_soon(self._refused, flow, detail)
+
+    # -- what connections tell (Owner) -------------------------------------------------------------------------------------------------
+
+    def arrived(self, connection: Connection) -> bool:
+        """A peer connected."""
+        source = connection.flow.remote[0]
+        if self._shut or self._sources.total() >= self._limits.connections or self._sources[source] >= self._limits.per_source:
+            self.counts["too-many-connections"] += 1
+            return False
+        self._sources[source] += 1
+        self._flows[connection.flow].append(connection)
+        return True
+
+    def message(self, data: bytes, connection: Connection) -> None:
+        """A whole message came."""
+        self._received(data, connection.flow)
+
+    def malformed(self, broken: Broken, connection: Connection) -> None:
+        """A stream lost its shape."""
+        if self._malformed is not None and broken.head:
+            self._malformed(broken.head, broken.error, connection.flow)
+
+    def lost(self, connection: Connection, reason: str, *, failed: bool) -> None:
+        """A connection is gone. What a stale one swallowed goes by a new one: the same octets a second time are a retransmission to the peer."""
+        self._forget(connection)
+        self.counts[reason.partition(":")[0]] += 1
+        if self._shut or not failed:
+            return
+        lost = connection.unsent_messages()
+        stale = connection.outgoing and connection.heard and lost and not connection.again and reason != UNREAD
+        fresh = self._dial(connection.flow, connection.name, again=True) if stale else None
+        if fresh is None:
+            self._refuse(connection.flow, reason)
+            return
+        for data in lost:
+            fresh.send(data)
+
+    def released(self, connection: Connection) -> None:
+        """Its socket is closed."""
+        self._closing.discard(connection)
+        self._released.set()
+
+    def _forget(self, connection: Connection) -> None:
+        found = self._flows.get(connection.flow, [])
+        if connection in found:
+            found.remove(connection)
+        if not found:
+            self._flows.pop(connection.flow, None)
+        if not connection.outgoing:
+            source = connection.flow.remote[0]
+            self._sources[source] -= 1
+            if self._sources[source] <= 0:
+                del self._sources[source]
+        self._closing.add(connection)
+
+
+def _flow_of_response(data: bytes, flow: Flow) -> Flow | None:
+    """Where a response goes when the connection of its request is gone."""
+    try:
+        message = parse(data)
+    except MalformedMessage:
+        return None
+    return way_back_anew(message.via, flow) if isinstance(message, Response) else None

@@ -1,0 +1,51 @@
+"""Backoff, redaction, wire-only reports, percentiles."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from control.api.queries import percentiles
+from control.contract.call import Call, Turn
+from control.contract.fold import correlation_hash
+from control.contract.redact import redact_correlation
+from control.delivery.destination import backoff_s
+from control.matching.wireonly import wire_only_report
+
+STARTED = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def test_backoff_doubles_to_five_minutes_and_jitter_only_shortens() -> None:
+    assert [backoff_s(n, 0.0) for n in (1, 2, 3, 9, 10, 1000)] == [1, 2, 4, 256, 300, 300]
+    assert backoff_s(10, 1.0) == 150
+
+
+def test_every_correlation_header_is_hashed_and_nothing_else() -> None:
+    text = "INVITE sip:a@b SIP/2.0\r\nX-Correlation-Id:  t0k \r\nX-Other: t0k\r\nx-correlation-id: t2\r\n\r\nbody"
+    assert redact_correlation(text) == text.replace("Id:  t0k ", f"Id:  sha256:{correlation_hash('t0k')} ").replace(
+        ": t2", f": sha256:{correlation_hash('t2')}"
+    )
+
+
+def test_wire_only_report_meets_the_schema_even_for_a_silent_call() -> None:
+    call = Call(id="c1", sip_call_id="SCL_abc", started_at=STARTED, answered_at=STARTED, ended_at=STARTED + timedelta(seconds=9))
+    report = json.loads(wire_only_report(call, None))
+    assert len(report["transcript_with_tool_calls"]) == 1
+    assert "sip_headers" not in report
+    assert (report["end_timestamp"] - report["start_timestamp"], report["duration_ms"]) == (9000, 9000)
+
+
+def test_wire_only_segments_never_begin_before_the_call_or_end_before_they_begin() -> None:
+    turn = Turn(n=1, kind="overlap", caller_start_ms=-40.4, caller_end_ms=-1, agent_start_ms=-2, agent_end_ms=3.6, response_latency_ms=-1)
+    call = Call(
+        id="c1", sip_call_id="SCL_abc", started_at=STARTED, answered_at=STARTED, turns=[turn], direction="outbound", recipient="sip:sim-1@h"
+    )
+    report = json.loads(wire_only_report(call, "t"))
+    assert [(segment["start_ms"], segment["end_ms"]) for segment in report["transcript_with_tool_calls"]] == [(0, 0), (0, 4)]
+    assert "wire_response_latency" not in report["transcript_with_tool_calls"][1]["metadata"]
+    assert (report["recipient"], report.get("sip_call_id")) == ("sip:sim-1@h", None)
+
+
+def test_percentiles_are_nearest_rank() -> None:
+    assert percentiles([]).model_dump() == {"n": 0, "p50": None, "p90": None, "p95": None, "max": None}
+    assert percentiles(range(1, 101)).model_dump() == {"n": 100, "p50": 50, "p90": 90, "p95": 95, "max": 100}

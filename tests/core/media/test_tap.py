@@ -1,0 +1,25 @@
+"""The ring between relay and analysis."""
+
+from __future__ import annotations
+
+from sidecar.clocks import Mono
+from sidecar.media.tap import Ring
+
+
+def test_packets_come_out_in_order_and_once() -> None:
+    ring = Ring(8)
+    ring.offer("A", b"1", Mono(1.0))
+    ring.offer("B", b"2", Mono(2.0))
+    assert [tuple(p) for p in ring.drain()] == [("A", b"1", 1.0), ("B", b"2", 2.0)]
+    assert ring.drain() == []
+    assert ring.dropped == 0
+
+
+def test_a_full_ring_drops_the_oldest_and_says_so() -> None:
+    ring = Ring(3)
+    for i in range(10):
+        ring.offer("A", bytes([i]), Mono(i))
+    assert ring.dropped == 7
+    assert [p.data[0] for p in ring.drain()] == [7, 8, 9]
+    ring.offer("A", b"x", Mono(11.0))
+    assert ring.dropped == 7

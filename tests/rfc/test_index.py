@@ -1,0 +1,24 @@
+"""INDEX.md names every test of the RFCs that it lists, and no test that is not there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+HERE = Path(__file__).parent
+INDEX = (HERE / "INDEX.md").read_text(encoding="utf-8")
+
+
+def test_index_and_tests_are_in_step() -> None:
+    sections = re.split(r"^Tests in `(\w+\.py)`\.$", INDEX, flags=re.MULTILINE)
+    listed = {
+        (name, test)
+        for name, text in zip(sections[1::2], sections[2::2], strict=True)
+        for test in re.findall(r"`(test_\w+)` \|$", text, re.MULTILINE)
+    }
+    files = {name for name, _ in listed}
+    assert len(files) >= 10
+    there = {
+        (name, test) for name in files for test in re.findall(r"^def (test_\w+)", (HERE / name).read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert listed == there

@@ -1,0 +1,238 @@
+"""Reading calls back, live events, health, and who may do what."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.core.control.traces import Trace, complete, report
+from tests.shell.control.kit import Client, control, settings, until
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+async def test_facts_are_stored_once_in_whatever_order_they_come(tmp_path: Path) -> None:
+    async with control(settings(tmp_path, NOWHERE)) as client:
+        trace, same = complete("c1", "SCL_abc"), complete("c2", "SCL_def", token=None)
+        assert await client.facts(*trace.facts) == {"stored": 8, "new": 8}
+        assert await client.facts(*trace.facts[2:]) == {"stored": 6, "new": 0}
+        for fact in reversed(same.facts):
+            await client.facts(fact)
+        straight, shuffled = await client.get("/v1/calls/c1"), await client.get("/v1/calls/c2")
+        for own in ("id", "sip_call_id", "correlation_sha256", "b_leg_call_ids", "started_at", "answered_at", "ended_at"):
+            straight.pop(own), shuffled.pop(own)
+        for hop in [*straight["verdict"]["hops"], *shuffled["verdict"]["hops"]]:
+            hop.pop("at")
+        assert straight == shuffled
+        assert straight["complete"] is True
+
+
+async def test_another_version_of_the_facts_is_refused_with_both_numbers(tmp_path: Path) -> None:
+    async with control(settings(tmp_path, NOWHERE)) as client:
+        problem = await client.facts({"kind": "from the future"}, status=422, version=2)
+        assert (problem["supported"], problem["received"]) == (1, 2)
+        problem = await client.facts({"kind": "call_closed", "call": "c1"}, status=422)
+        assert "facts.0" in problem["detail"]
+
+
+async def test_bytes_that_are_not_utf8_and_nul_are_stored_all_the_same(tmp_path: Path) -> None:
+    async with control(settings(tmp_path, NOWHERE)) as client:
+        await client.facts(*Trace("c1", "SCL_\udcff\x00").message(0, "A", "in", "INVITE \udc80 \U0001f600").facts)
+        assert (await client.get("/v1/calls/c1/messages"))["messages"][0]["text"] == "INVITE \ufffd \U0001f600"
+        assert (await client.get("/v1/calls"))["calls"][0]["sip_call_id"] == "SCL_\ufffd\x00"
+        await client.report(report("r1", sip_call_id="\ud800\x00", recipient="\x00" * 600))
+
+
+async def test_calls_are_filtered_and_paged_without_gap_or_repetition(tmp_path: Path) -> None:
+    async with control(settings(tmp_path, NOWHERE, retention={"days": 0})) as client:
+        began = datetime(2026, 1, 31, 12, tzinfo=UTC)
+        for number in range(7):
+            kind = "production" if number % 2 else "simulation"
+            same_second = began + timedelta(seconds=number // 2)
+            await client.facts(*complete(f"c{number}", f"id-{number}", kind=kind, token=None, started=same_second).facts)
+        await client.facts(*Trace("c7", "id-7", started=began, route="other").ended(status=486).facts)
+        seen: list[str] = []
+        path: str | None = "/v1/calls?limit=3"
+        while path is not None:
+            page = await client.get(path)
+            seen += [call["id"] for call in page["calls"]]
+            path = f"/v1/calls?limit=3&cursor={page['next']}" if page["next"] else None
+        assert seen == ["c6", "c5", "c4", "c3", "c2", "c7", "c1", "c0"]
+
+        async def ids(query: str) -> list[str]:
+            return [call["id"] for call in (await client.get(f"/v1/calls?{query}"))["calls"]]
+
+        assert await ids("kind=production") == ["c5", "c3", "c1"]
+        assert await ids("outcome=pending&limit=2") == ["c6", "c4"]
+        assert await ids("status=486") == ["c7"]
+        assert await ids("route=other") == ["c7"]
+        assert await ids("sidecar=nobody") == []
+        assert await ids("sip_call_id=id-3") == ["c3"]
+        assert await ids("since=2026-01-31T12:00:02Z") == ["c6", "c5", "c4"]
+        assert await ids("until=2026-01-31T12:00:01%2B00:00&kind=simulation") == ["c7", "c0"]
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=x", "cursor=%21", "cursor=YWJj", "since=yesterday", "status=ok"])
+async def test_a_filter_that_cannot_be_read_is_named(tmp_path: Path, query: str) -> None:
+    async with control(settings(tmp_path, NOWHERE)) as client:
+        problem = await client.get(f"/v1/calls?{query}", status=400)
+        assert query.split("=")[0] in problem["detail"]
+
+
+async def test_unknown_things_are_problems(tmp_path: Path) -> None:
+    async with control(settings(tmp_path, NOWHERE)) as client:
+        for path in ("/v1/calls/none", "/v1/calls/none/messages", "/v1/calls/none/ladder", "/v1/nothing"):
+            problem = await client.get(path, status=404)
+            assert problem["status"] == 404
+        assert (await client.post("/v1/calls", {}, status=405))["title"] == "Method Not Allowed"
+        problem = await client.post("/api/v1/public/call?workspace_id=7", report("r1"), status=400)
+        assert "agent_remote_identifier" in problem["detail"]
+
+
+async def test_messages_and_ladder_tell_the_call(tmp_path: Path) -> None:
+    async with control(settings(tmp_path, NOWHERE)) as client:
+        trace = Trace("c1", "SCL_abc")
+        trace.message(0, "A", "in", "INVITE sip:a@b SIP/2.0\r\nCSeq: 1 INVITE\r\n\r\nm=audio 4000 RTP/AVP 0\r\n")
+        trace.message(1, "A", "out", "SIP/2.0 100 Trying\r\nCSeq: 1 INVITE\r\n\r\n")
+        await client.facts(*trace.answered().ended().facts)
+        messages = (await client.get("/v1/calls/c1/messages"))["messages"]
+        assert [(message["leg"], message["direction"], message["text"].split("\r\n")[0]) for message in messages] == [
+            ("A", "in", "INVITE sip:a@b SIP/2.0"),
+            ("A", "out", "SIP/2.0 100 Trying"),
+        ]
+        ladder = await client.get("/v1/calls/c1/ladder?format=text")
+        assert "INVITE [sdp] -" in ladder
+        assert "turn 1: agent answers after 600 ms" in ladder
+        await client.get("/v1/calls/c1/ladder?format=svg", status=400)
+
+
+async def test_summary_has_n_and_no_p95_under_twenty(tmp_path: Path) -> None:
+    async with control(settings(tmp_path, NOWHERE)) as client:
+        for number in range(9):
+            await client.facts(*complete(f"c{number}", f"id-{number}", token=None).facts)
+        figures = (await client.get("/v1/summary"))["response_latency_ms"]
+        assert figures == {"n": 18, "p50": 600, "p90": 900, "p95": None, "max": 900}
+        await client.facts(*complete("c9", "id-9", token=None).facts)
+        summary = await client.get("/v1/summary?kind=simulation")
+        assert summary["response_latency_ms"]["p95"] == 900
+        assert (summary["calls"], summary["outcome"]) == (10, {"pending": 10})
+
+
+async def test_current_call_is_found_ambiguous_or_absent(tmp_path: Path) -> None:
+    async with control(settings(tmp_path, NOWHERE)) as client:
+        await client.facts(*Trace("c1", "SCL_abc").answered().facts)
+        await client.facts(*complete("c0", "over").facts)
+        found = await client.get("/v1/current-call?to=sip:agent@edge.example;transport=udp&from=15550100")
+        assert (found["id"], found["sip_call_id"]) == ("c1", "SCL_abc")
+        await client.facts(*Trace("c2", "SCL_def", token=None, **{"from": "sip:+15550199@x"}).facts)
+        problem = await client.get("/v1/current-call?to=sip:agent@edge.example", status=409)
+        assert [candidate["id"] for candidate in problem["candidates"]] == ["c2", "c1"]
+        await client.get("/v1/current-call?to=sip:agent@edge.example&from=%2B15550100")
+        await client.get("/v1/current-call?to=sip:nobody@edge.example", status=404)
+        await client.get("/v1/current-call", status=400)
+
+
+async def test_sidecars_metrics_and_health(tmp_path: Path) -> None:
+    async with control(settings(tmp_path, NOWHERE)) as client:
+        await client.facts(*Trace("c1", "SCL_abc").facts)
+        sidecar = (await client.get("/v1/sidecars"))["sidecars"][0]
+        assert (sidecar["name"], sidecar["facts"], sidecar["live_calls"]) == ("edge-1", 1, 1)
+        text = await client.get("/metrics")
+        assert 'trunkside_calls{kind="simulation",outcome="pending"} 1.0' in text
+        assert (await client.get("/livez"))["status"] == "ok"
+        assert (await client.get("/readyz"))["status"] == "ok"
+
+
+async def test_readyz_says_why_not(tmp_path: Path) -> None:
+    async with control(settings(tmp_path, NOWHERE)) as client:
+        import sqlite3
+
+        with sqlite3.connect(tmp_path / "control.db") as raw:
+            raw.execute("DROP TABLE probe")
+        raw.close()
+        problem = await client.get("/readyz", status=503)
+        assert "the database cannot be written" in problem["detail"]
+
+
+async def test_events_tell_of_changed_calls(tmp_path: Path) -> None:
+    async with control(settings(tmp_path, NOWHERE)) as client, client.http.get(client.url + "/v1/events") as stream:
+        assert stream.content_type == "text/event-stream"
+        await stream.content.readuntil(b"\n\n")
+        await client.facts(*complete("c1", "SCL_abc").facts)
+        name, data = (await stream.content.readuntil(b"\n\n")).decode().strip().split("\n")
+        assert name == "event: call"
+        assert json.loads(data.removeprefix("data: ")) | {"route": ""} == {
+            "id": "c1", "sip_call_id": "SCL_abc", "kind": "simulation", "route": "", "sidecar": "edge-1", "status": 200, "ended": True,
+            "outcome": "pending", "turns": 2}  # fmt: skip
+
+
+TOKENS = [{"name": scope, "token": f"tok-{scope}", "scopes": [scope]} for scope in ("sidecar", "sync", "read", "operate")]
+ROUTES = [
+    ("POST", "/v1/ingest/facts", {"sidecar"}),
+    ("GET", "/v1/calls", {"read"}),
+    ("GET", "/v1/calls/c1", {"read"}),
+    ("GET", "/v1/calls/c1/messages", {"read"}),
+    ("GET", "/v1/calls/c1/ladder", {"read"}),
+    ("GET", "/v1/summary", {"read"}),
+    ("GET", "/v1/current-call?to=x", {"read", "sync"}),
+    ("GET", "/v1/deliveries", {"read", "operate"}),
+    ("POST", "/v1/deliveries/1/retry", {"operate"}),
+    ("GET", "/v1/sidecars", {"read"}),
+    ("POST", "/api/v1/public/call", {"sync"}),
+    ("POST", "/api/v1/traces", {"sync"}),
+]
+
+
+async def test_every_route_wants_its_scope(tmp_path: Path) -> None:
+    own = {"base_url": NOWHERE, "api_key": "tr_own", "workspace_id": 1, "agent_id": "a"}
+    async with control(settings(tmp_path, NOWHERE, tokens=TOKENS, evaluator=own)) as client:
+        for method, path, allowed in ROUTES:
+            assert await _status(client, method, path, None) == 401
+            assert await _status(client, method, path, "tok-wrong") == 401
+            for scope in ("sidecar", "sync", "read", "operate"):
+                status = await _status(client, method, path, f"tok-{scope}")
+                assert (status == 403) == (scope not in allowed), (method, path, scope)
+                assert status != 401
+        assert await _status(client, "POST", "/api/v1/public/call", "tr_own") == 422
+        assert await _status(client, "GET", "/livez", None) == 200
+
+
+async def _status(client: Client, method: str, path: str, token: str | None) -> int:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with client.http.request(method, client.url + path, headers=headers, data=b"{}" if method == "POST" else None) as response:
+        return response.status
+
+
+async def test_calls_past_their_retention_go_and_undelivered_reports_stay(tmp_path: Path) -> None:
+    month_ago = datetime.now(UTC) - timedelta(days=31)
+    async with control(settings(tmp_path, NOWHERE, retention={"days": 0})) as client:
+        old, owed = complete("c1", "SCL_abc", started=month_ago), complete("c2", "SCL_def", token=None, started=month_ago)
+        await client.facts(*old.facts, *owed.facts, *complete("c3", "SCL_ghi", token=None).facts)
+        await client.report(report("r2", owed, sip_call_id="SCL_def"))
+    async with control(settings(tmp_path, NOWHERE, retention={"days": 30})) as client:
+        await until(lambda: _listed(client, ["c3", "c2"]))
+        assert (await client.get("/v1/deliveries"))["deliveries"][0]["call_id"] == "r2"
+
+
+async def _listed(client: Client, wanted: list[str]) -> bool:
+    return [call["id"] for call in (await client.get("/v1/calls"))["calls"]] == wanted
+
+
+async def test_concurrent_uploads_and_reports_never_meet_a_lock(tmp_path: Path) -> None:
+    async with control(settings(tmp_path, NOWHERE)) as client:
+        traces = [complete(f"c{number}", f"SCL_{number}", token=f"{number:032x}") for number in range(40)]
+        await asyncio.gather(
+            *(client.facts(*trace.facts) for trace in traces),
+            *(client.report(report(f"r{number}", trace, sip_call_id=trace.sip_call_id)) for number, trace in enumerate(traces)),
+            *(client.get("/v1/calls") for _ in traces),
+        )
+        await until(lambda: _outcomes(client, {"linked": 40}))
+
+
+async def _outcomes(client: Client, wanted: dict[str, int]) -> bool:
+    counted: bool = (await client.get("/v1/summary"))["outcome"] == wanted
+    return counted

@@ -1,0 +1,164 @@
+"""Any order of trace, reports, repetitions, failures, crashes and restarts: one body under one call_id, one verdict that agrees."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from control.clock import SECOND, as_us
+from control.contract.facts import FactBatch
+from control.delivery import outbox, sweeper
+from control.delivery.destination import Delivered, Later
+from control.ingest import facts, reports
+from control.ingest.reports import Sender
+from control.store import Store, migrate
+from control.store.rows import read_call
+from control.store.schema import calls, deliveries
+from tests.core.control.traces import TOKEN, complete, report
+from tests.shell.control.kit import settings as config
+
+SENDER = Sender("7", "agent-1", None)
+WAITS = outbox.Patience(20 * SECOND, 300 * SECOND)
+LEASE = 45 * SECOND
+TRACE = complete("c1", "SCL_abc")
+CHUNKS = (TRACE.facts[:1], TRACE.facts[1:5], TRACE.facts[5:7], TRACE.facts[7:])
+BY_ID = json.dumps(report("r1", TRACE, sip_call_id="SCL_abc")).encode()
+BY_TOKEN = json.dumps(report("r2", TRACE, sip_headers={"X-Correlation-Id": TOKEN})).encode()
+
+
+@pytest.fixture(scope="module")
+def template() -> Iterator[Path]:
+    """A migrated, empty database to copy."""
+    with TemporaryDirectory() as folder:
+        asyncio.run(migrate(config(Path(folder), "http://127.0.0.1:9")))
+        yield Path(folder) / "control.db"
+
+
+@dataclass
+class World:
+    """Control's logic over a real database, with its clock, its process and the evaluator in the test's hands."""
+
+    file: Path
+    store: Store
+    now: int = as_us(TRACE.started) + 60 * SECOND
+    life: int = 0
+    accepted: list[tuple[str, bytes]] = field(default_factory=list)
+    sent: dict[str, set[bytes]] = field(default_factory=dict)
+
+    async def play(self, action: str) -> None:
+        match action.split():
+            case ["facts", n]:
+                batch = FactBatch.model_validate({"version": 1, "sidecar": "edge-1", "facts": CHUNKS[int(n)]})
+                await facts.accept(self.store, batch, self.now, wait_us=WAITS.wait_us)
+            case ["report", body]:
+                await reports.accept(self.store, {"id": BY_ID, "token": BY_TOKEN}[body], SENDER, self.now, wait_us=WAITS.wait_us)
+            case ["deliver", how]:
+                await self.deliver(how)
+            case ["wait", seconds]:
+                self.now += int(seconds) * SECOND
+            case ["restart"]:
+                await self.store.close()
+                self.store = Store(self.store.url)
+                self.life += 1
+                await outbox.release_leases(self.store, self.now)
+            case ["sweep"]:
+                await sweeper.settle_due(self.store, sweeper.Policy(30 * SECOND, 0), self.now)
+        self.now += SECOND // 10
+
+    async def deliver(self, how: str) -> None:
+        owner = f"life-{self.life}"
+        claimed = await outbox.claim(self.store, owner, self.now, limit=8, lease_us=LEASE, waits=WAITS)
+        for row in claimed.rows:
+            if how == "crash-before":
+                continue
+            self.sent.setdefault(row.label, set()).add(row.body)
+            if how in ("ok", "crash-after"):
+                self.accepted.append((row.label, row.body))
+            if how in ("ok", "fails"):
+                result = Delivered("the evaluator answered 201") if how == "ok" else Later("500")
+                await outbox.settle(self.store, row, owner, result, self.now, 0.5)
+
+    async def drain(self) -> None:
+        """Let time pass until nothing is pending."""
+        while (due := await outbox.next_due(self.store)) is not None:
+            self.now = max(self.now, due)
+            await self.deliver("ok")
+        self.now += 60 * SECOND
+        await self.play("sweep")
+
+    async def call(self) -> Any:
+        async with self.store.read() as conn:
+            return read_call((await conn.execute(sa.select(calls.c.doc))).scalar_one())
+
+    async def states(self) -> set[str]:
+        async with self.store.read() as conn:
+            return set(await conn.scalars(sa.select(deliveries.c.state)))
+
+
+NOISE = st.sampled_from(
+    ["deliver ok", "deliver fails", "deliver crash-before", "deliver crash-after", "restart", "wait 1", "wait 25", "wait 400", "sweep"]
+)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[list[str], set[str]]:
+    """The trace's chunks in order, the reports anywhere among them and more than once, noise everywhere."""
+    bodies = draw(st.sampled_from([("id",), ("token",), ("id", "token")]))
+    history = [f"facts {n}" for n in range(len(CHUNKS))]
+    others = [f"report {body}" for body in bodies for _ in range(draw(st.integers(1, 3)))] + draw(st.lists(NOISE, max_size=10))
+    others += draw(st.lists(st.sampled_from([f"facts {n}" for n in range(len(CHUNKS))]), max_size=2))
+    for other in others:
+        history.insert(draw(st.integers(0, len(history))), other)
+    return history, set(bodies)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(histories())
+def test_one_body_a_call_id_and_one_verdict_that_agrees_with_it(template: Path, drawn: tuple[list[str], set[str]]) -> None:
+    history, bodies = drawn
+    asyncio.run(check(template, history, bodies))
+
+
+async def check(template: Path, history: list[str], bodies: set[str]) -> None:
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "control.db"
+        shutil.copy(template, file)
+        world = World(file, Store(f"sqlite+aiosqlite:///{file}"))
+        try:
+            for action in history:
+                await world.play(action)
+            await world.drain()
+            names = {{"id": "r1", "token": "r2"}[body] for body in bodies}
+            assert await world.states() == {"delivered"}
+            assert {call_id for call_id, _ in world.accepted} == names
+            assert all(len(versions) == 1 for versions in world.sent.values())
+            call = await world.call()
+            assert call.complete
+            links = {call_id: json.loads(body).get("sip_call_id") for call_id, body in world.accepted}
+            assert call.verdict.outcome == expected(links, bodies)
+            assert list(links.values()).count("SCL_abc") <= 1 or call.verdict.findings
+            for action in ("facts 0", "facts 3", *(f"report {body}" for body in bodies), "sweep", "deliver ok"):
+                await world.play(action)
+            again = await world.call()
+            assert again == call
+            assert {call_id for call_id, _ in world.accepted} == names
+        finally:
+            await world.store.close()
+
+
+def expected(links: dict[str, str | None], bodies: set[str]) -> str:
+    """The verdict that what the evaluator got deserves."""
+    if "id" in bodies:
+        return "linked"
+    return "repaired" if links["r2"] == "SCL_abc" else "unlinked"
