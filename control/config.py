@@ -5,36 +5,70 @@ A key that is not known is fatal, wherever it stands, because a setting that is 
 
 from __future__ import annotations
 
+import base64
+import binascii
 import ipaddress
+import ssl
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from control.addresses import inside
 from control.contract import settings
 from control.errors import StartupError
 
 Scope = Literal["sidecar", "sync", "read", "operate"]
+SCOPES: tuple[Scope, ...] = ("sidecar", "sync", "read", "operate")
+WebhookEvent = Literal["call.started", "call.answered", "turn.completed", "call.ended", "report.linked"]
+_WEBHOOK_SECRET_BYTES = range(24, 65)
+"""Standard Webhooks: a symmetric secret has 24 to 64 random bytes."""
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class Credentials(_Section):
+    """The evaluator's credentials that stand behind one token, so that the agent which holds the token never holds them."""
+
+    api_key: SecretStr | None = None
+    api_key_file: Path | None = None
+    workspace_id: int
+    agent_id: str = Field(min_length=1, max_length=256)
+
+    @model_validator(mode="after")
+    def _resolve(self) -> Self:
+        self.api_key = settings.secret(self.api_key, self.api_key_file, "api_key")
+        if self.api_key is None or not self.api_key.get_secret_value():
+            raise ValueError("needs api_key or api_key_file")
+        return self
+
+    @property
+    def key(self) -> str:
+        """The evaluator's API key."""
+        return self.api_key.get_secret_value() if self.api_key is not None else ""
+
+
 class Token(_Section):
     """A bearer token of the API: `sidecar` uploads traces, `sync` posts reports, `read` looks, `operate` changes."""
 
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, max_length=128)
     token: SecretStr | None = None
     token_file: Path | None = None
     scopes: list[Scope] = Field(min_length=1)
+    evaluator: Credentials | None = None
+    """Whose credentials deliver the reports of this token; null: the ones of the configuration's `evaluator`."""
 
     @model_validator(mode="after")
     def _resolve(self) -> Self:
         self.token = settings.secret(self.token, self.token_file, "token")
         if self.token is None or not self.token.get_secret_value():
             raise ValueError(f"token {self.name!r} needs token or token_file")
+        if self.evaluator is not None and "sync" not in self.scopes:
+            raise ValueError(f"token {self.name!r} has evaluator credentials but not the scope sync, which alone uses them")
         return self
 
     @property
@@ -87,6 +121,85 @@ class Retention(_Section):
     recordings_days: float = Field(default=7, ge=0)
 
 
+class Webhook(_Section):
+    """A receiver of events, signed as Standard Webhooks says."""
+
+    url: str
+    secret: SecretStr | None = None
+    secret_file: Path | None = None
+    events: list[WebhookEvent] = Field(min_length=1)
+    allow_private: bool = False
+    """Lets the URL lead to this machine or the network inside, which is refused otherwise."""
+
+    @field_validator("url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            _ = parts.port
+        except ValueError as error:
+            raise ValueError(f"is no URL: {error}") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an http:// or https:// URL with a host")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("must not carry a user name or password: the signature proves who sends")
+        if parts.fragment or any(sign <= " " or sign == "\x7f" for sign in value):
+            raise ValueError("must not have a fragment, spaces or control characters")
+        return value
+
+    @field_validator("events")
+    @classmethod
+    def _once(cls, value: list[WebhookEvent]) -> list[WebhookEvent]:
+        if len(set(value)) != len(value):
+            raise ValueError("names an event twice")
+        return value
+
+    @model_validator(mode="after")
+    def _resolve(self) -> Self:
+        self.secret = settings.secret(self.secret, self.secret_file, "secret")
+        if self.secret is None:
+            raise ValueError("needs secret or secret_file: receivers must be able to tell ours from another's")
+        _check_webhook_secret(self.secret.get_secret_value())
+        why = None if self.allow_private else inside(urlsplit(self.url).hostname or "")
+        if why is not None:
+            raise ValueError(f"url: {why}; if that is meant, set allow_private: true")
+        return self
+
+    @property
+    def key(self) -> str:
+        """The signing secret in its text form, `whsec_` and base64."""
+        return self.secret.get_secret_value() if self.secret is not None else ""
+
+
+class Tls(_Section):
+    """TLS of the listener. With `client_ca`, clients must show a certificate that this authority signed."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        self.context()
+        return self
+
+    def context(self) -> ssl.SSLContext:
+        """The server's context. Raises ValueError when a file cannot be used."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as error:
+            raise ValueError(f"certificate {self.certificate} and key {self.key} cannot be used: {_reason(error)}") from None
+        if self.client_ca is not None:
+            try:
+                context.load_verify_locations(self.client_ca)
+            except (OSError, ssl.SSLError) as error:
+                raise ValueError(f"client_ca {self.client_ca} cannot be used: {_reason(error)}") from None
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+
 class ControlConfig(BaseSettings):
     """All settings of `trunkside control`. Raises `pydantic.ValidationError`; `load` turns that into one line."""
 
@@ -97,7 +210,9 @@ class ControlConfig(BaseSettings):
     tokens: list[Token] = Field(default_factory=list)
     evaluator: Evaluator = Field(default_factory=Evaluator)
     wire_only: WireOnly = Field(default_factory=WireOnly)
-    webhooks: list[dict[str, object]] = Field(default_factory=list)
+    webhooks: list[Webhook] = Field(default_factory=list)
+    tls: Tls | None = None
+    """TLS of the API's listener; null: plain HTTP."""
     retention: Retention = Field(default_factory=Retention)
     enrich_wait_s: float = Field(default=20.0, ge=0)
     """How long a report waits for its call's trace, from the report's arrival or the call's end, whichever is later."""
@@ -131,29 +246,34 @@ class ControlConfig(BaseSettings):
             raise ValueError("must begin with sqlite+aiosqlite:// or postgresql+asyncpg://")
         return value
 
-    @field_validator("webhooks")
-    @classmethod
-    def _no_webhooks(cls, value: list[dict[str, object]]) -> list[dict[str, object]]:
-        if value:
-            raise ValueError("webhooks are not supported in this version; leave the list empty")
-        return value
-
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        host, _ = split_address(self.listen)
-        if not self.tokens and not is_loopback(host):
-            raise ValueError(f"listen: {self.listen} is not a loopback address, so tokens must be set; add one, or listen on 127.0.0.1")
         names = [token.name for token in self.tokens]
         if len(set(names)) != len(names):
             raise ValueError("tokens: two tokens have the same name")
-        if self.evaluator.api_key is None and any("sync" in token.scopes for token in self.tokens):
+        if self.evaluator.api_key is None and any("sync" in token.scopes and token.evaluator is None for token in self.tokens):
             raise ValueError(
-                "tokens: a token with scope sync needs evaluator.api_key, because the token itself means nothing to the evaluator"
+                "tokens: a token with scope sync needs evaluator.api_key, here or as the token's own, because the token itself means "
+                "nothing to the evaluator"
             )
         missing = [name for name in ("api_key", "workspace_id", "agent_id") if getattr(self.evaluator, name) is None]
         if self.wire_only.enabled and missing:
             raise ValueError(f"wire_only: set evaluator.{missing[0]}, because no agent's request brings it")
         return self
+
+
+def _check_webhook_secret(text: str) -> None:
+    """Raises ValueError for a secret that Standard Webhooks does not have."""
+    try:
+        size = len(base64.b64decode(text.removeprefix("whsec_"), validate=True))
+    except (binascii.Error, ValueError):
+        raise ValueError("secret is not base64: Standard Webhooks wants whsec_ and the base64 of 24 to 64 random bytes") from None
+    if size not in _WEBHOOK_SECRET_BYTES:
+        raise ValueError(f"secret has {size} bytes: Standard Webhooks wants whsec_ and the base64 of 24 to 64 random bytes")
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 def split_address(listen: str) -> tuple[str, int]:

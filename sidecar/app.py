@@ -26,6 +26,8 @@ from sidecar.clocks import Mono
 from sidecar.config import Route as RouteConfig
 from sidecar.config import SidecarConfig, parse_listen, revealed
 from sidecar.identity.digest import Credentials, DigestServer
+from sidecar.identity.inbound import Policy
+from sidecar.identity.presets import Preset
 from sidecar.net.clock import mono
 from sidecar.net.errors import StartError
 from sidecar.net.random_ids import RandomIds
@@ -63,6 +65,7 @@ class Sidecar:
         self._idle = asyncio.Event()
         self._idle.set()
         self.ended: Counter[str] = Counter()
+        self._touched: dict[str, Session] = {}
 
     # -- life --------------------------------------------------------------------------------------------------------------------------
 
@@ -165,6 +168,9 @@ class Sidecar:
             now = mono()
             for effect in effects:
                 self._perform(effect, now)
+        for session in self._touched.values():
+            session.flush()
+        self._touched.clear()
         due = self.engine.next_deadline()
         if self._timer is not None:
             if due is not None and self._timer_due <= due:
@@ -182,7 +188,7 @@ class Sidecar:
             case e.OpenMedia(call, m_line):
                 self._open_media(call, m_line, now)
             case e.MediaDescribed():
-                self.sessions[effect.call].described(effect, now)
+                self._session(effect.call).described(effect, now)
             case e.Resolve(token, host):
                 self._tasks.create_task(self._resolve(token, host), name=f"resolve {host}")
             case e.Refused(reason, source, method):
@@ -190,22 +196,27 @@ class Sidecar:
             case e.Started():
                 self.sessions[effect.call] = Session(effect.call, self.config.name, self.reporter, self.pool, self._media_host)
                 self._idle.clear()
-                self.sessions[effect.call].record(effect, now)
+                self._session(effect.call).record(effect, now)
                 log.info("call started", call=effect.call, route=effect.route, kind=effect.kind, sip_call_id=effect.sip_call_id)
             case e.Ended():
-                self.sessions[effect.call].record(effect, now)
+                self._session(effect.call).record(effect, now)
                 self.ended[effect.reason] += 1
                 log.info(
                     "call ended", call=effect.call, status=effect.status, reason=effect.reason, ended_by=effect.ended_by, cause=effect.cause
                 )
                 self._tasks.create_task(self._conclude(self.sessions[effect.call]), name=f"conclude {effect.call}")
             case e.Gone():
-                self.sessions[effect.call].record(effect, now)
+                self._session(effect.call).record(effect, now)
                 self._forget_when_closed(effect.call)
             case e.Message() | e.Dialled() | e.HopProven() | e.Learned() | e.Found() | e.Challenged() | e.Answered():
-                self.sessions[effect.call].record(effect, now)
+                self._session(effect.call).record(effect, now)
             case _ as never:
                 assert_never(never)
+
+    def _session(self, call: str) -> Session:
+        """The call's session, to be flushed at the end of this turn of the pump."""
+        session = self._touched[call] = self.sessions[call]
+        return session
 
     def _open_media(self, call: str, m_line: int, now: Mono) -> None:
         try:
@@ -260,13 +271,15 @@ def _settings(config: SidecarConfig, listeners: tuple[Listener, ...]) -> Setting
         digest = DigestServer(config.callers.digest.realm, users, secrets.token_bytes(32))
     return Settings(
         listeners=listeners,
-        routes=tuple(_route(route) for route in config.routes),
+        routes=tuple(_route(route, config.own_preset(route.platform)) for route in config.routes),
         trusted=tuple(ip_network(network, strict=False) for network in config.callers.trusted),
         digest=digest,
+        evaluator_networks=tuple(ip_network(network, strict=False) for network in config.evaluators.networks),
+        evaluator_users=frozenset(config.evaluators.digest_users),
     )
 
 
-def _route(route: RouteConfig) -> Route:
+def _route(route: RouteConfig, own_preset: Preset | None) -> Route:
     return Route(
         name=route.name,
         target=SipUri.parse(route.target),
@@ -277,5 +290,8 @@ def _route(route: RouteConfig) -> Route:
         headers=dict(route.match.header or {}),
         credentials=Credentials(route.username, revealed(route.password) or "") if route.username is not None else None,
         platform=route.platform,
+        own_preset=own_preset,
         simulation=route.simulation,
+        policy=Policy(route.identity.claim, frozenset(route.identity.reject)),
+        allow=tuple(route.allow),
     )

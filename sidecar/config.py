@@ -6,16 +6,20 @@ Everything is checked before a socket is opened. An unknown key is fatal: what i
 from __future__ import annotations
 
 import ipaddress
+import re
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from control.contract import settings
 from sidecar.clocks import Addr
-from sidecar.identity.presets import PRESETS
+from sidecar.identity.findings import FINDINGS
+from sidecar.identity.presets import PRESETS, Preset, preset_from_values
+from sidecar.net import hep, otlp
 from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.uri import SipUri
 
@@ -60,9 +64,53 @@ def parse_listen(value: str, *, scheme: str | None = None) -> Addr:
     return url.hostname, url.port
 
 
+_RECIPIENT_HOST = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\]")
+
+
+def _recipient_host(value: str) -> str:
+    if not _RECIPIENT_HOST.fullmatch(value):
+        raise ValueError(f"{value!r} is no host that may be dialled; write a name, *.domain for all names below it, or an address")
+    return value
+
+
+def _finding(value: str) -> str:
+    if value not in FINDINGS:
+        raise ValueError(f"no finding {value!r}; there are: {', '.join(sorted(FINDINGS))}")
+    return value
+
+
+def _collector(value: str) -> str:
+    otlp.traces_url(value)
+    return value
+
+
+def _capture_server(value: str) -> str:
+    hep.Server.parse(value)
+    return value
+
+
 Network = Annotated[str, AfterValidator(_network)]
+RecipientHost = Annotated[str, AfterValidator(_recipient_host)]
+FindingName = Annotated[str, AfterValidator(_finding)]
 TargetUri = Annotated[str, AfterValidator(_sip_uri)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+
+
+class Tls(Section):
+    """Certificates of `tls://` listeners and targets; PEM files."""
+
+    certificate: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+    verify: bool = True
+    clients: Literal["ignored", "optional", "required"] = "ignored"
+    wildcards: bool = False
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.certificate is None and (self.key is not None or self.clients != "ignored"):
+            raise ValueError(f"{'key' if self.key is not None else 'clients'} needs certificate")
+        return self
 
 
 class Sip(Section):
@@ -70,11 +118,15 @@ class Sip(Section):
 
     listen: list[str] = Field(default=["udp://127.0.0.1:5060"], min_length=1)
     advertise: str | None = None
+    tls: Tls = Tls()
 
     @field_validator("listen")
     @classmethod
     def _listen(cls, value: list[str]) -> list[str]:
         for entry in value:
+            if urlsplit(entry).scheme not in ("udp", "tcp", "tls"):
+                raise ValueError(f"{entry!r} is no udp://, tcp:// or tls:// address")
+            parse_listen(entry)
             parse_listen(entry, scheme="udp")
         return value
 
@@ -118,6 +170,13 @@ class Callers(Section):
     digest: CallerDigest | None = None
 
 
+class Evaluators(Section):
+    """Who places simulated calls, besides whoever sends a correlation header. Counts on routes with `simulation: auto`."""
+
+    networks: list[Network] = []
+    digest_users: list[str] = []
+
+
 class Match(Section):
     """What selects a route; every key that is given must fit. `*` stands for any run of characters."""
 
@@ -127,6 +186,13 @@ class Match(Section):
     header: dict[str, str] | None = None
 
 
+class IdentityPolicy(Section):
+    """What to do when a call's identity is not as it should be. Whatever is found is told in the verdict."""
+
+    claim: Literal["overwrite", "reject", "keep"] = "overwrite"
+    reject: list[FindingName] = []
+
+
 class Route(Section):
     """One target that may be dialled. First match wins; nothing else is ever dialled."""
 
@@ -134,18 +200,21 @@ class Route(Section):
     match: Match = Match()
     target: TargetUri
     direction: Literal["inbound", "outbound"] = "inbound"
+    allow: list[RecipientHost] = []
     username: str | None = None
     password: SecretStr | None = None
     password_file: Path | None = None
     platform: str = "generic"
     simulation: Literal["auto", "always", "never"] = "auto"
+    identity: IdentityPolicy = IdentityPolicy()
 
-    @field_validator("platform")
-    @classmethod
-    def _platform(cls, value: str) -> str:
-        if value not in PRESETS:
-            raise ValueError(f"no carriage preset {value!r}; there are: {', '.join(sorted(PRESETS))}")
-        return value
+    @model_validator(mode="after")
+    def _recipients(self) -> Self:
+        if self.direction == "outbound" and not self.allow:
+            raise ValueError("an outbound route needs allow: the hosts that may be dialled, as in [sip.usetuner.ai]")
+        if self.direction == "inbound" and self.allow:
+            raise ValueError("allow is for outbound routes: an inbound one dials its target alone")
+        return self
 
     @model_validator(mode="after")
     def _resolve(self) -> Self:
@@ -202,6 +271,19 @@ class AdminSection(Section):
         return value
 
 
+class OtlpSection(Section):
+    """Where each call's spans go; null: nowhere."""
+
+    endpoint: Annotated[str, AfterValidator(_collector)] | None = None
+
+
+class HepSection(Section):
+    """The capture server that gets a copy of every SIP message; null: none."""
+
+    server: Annotated[str, AfterValidator(_capture_server)] | None = None
+    id: int = Field(default=2001, ge=0, lt=2**32)
+
+
 class Drain(Section):
     """How long live calls may last once the sidecar was told to stop."""
 
@@ -220,21 +302,56 @@ class SidecarConfig(BaseSettings):
     name: str = Field(default="edge-1", min_length=1, max_length=100)
     sip: Sip = Sip()
     callers: Callers = Callers()
+    evaluators: Evaluators = Evaluators()
+    presets: dict[str, dict[str, Any]] = {}
     routes: list[Route] = Field(min_length=1)
     media: MediaSection = MediaSection()
     control: ControlSection = ControlSection()
     spool: SpoolSection = SpoolSection()
     admin: AdminSection = AdminSection()
+    otlp: OtlpSection = OtlpSection()
+    hep: HepSection = HepSection()
     drain: Drain = Drain()
+
+    @field_validator("presets")
+    @classmethod
+    def _presets(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, values in value.items():
+            if name in PRESETS:
+                raise ValueError(f"a preset called {name!r} is shipped; give yours another name")
+            preset_from_values(name, values)
+        return value
 
     @field_validator("routes")
     @classmethod
-    def _names(cls, value: list[Route]) -> list[Route]:
+    def _routes(cls, value: list[Route], info: ValidationInfo) -> list[Route]:
         names = [route.name for route in value]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two routes are called {name!r}; each needs its own name")
+        platforms = {*PRESETS, *info.data.get("presets", ())}
+        for route in value:
+            if names.count(route.name) > 1:
+                raise ValueError(f"two routes are called {route.name!r}; each needs its own name")
+            if route.platform not in platforms and "presets" in info.data:
+                raise ValueError(f"route {route.name}: no carriage preset {route.platform!r}; there are: {', '.join(sorted(platforms))}")
         return value
+
+    @model_validator(mode="after")
+    def _evaluators_may_call(self) -> Self:
+        """Whoever is named as an evaluator and would be refused at the door is a mistake that nobody would find."""
+        digest = self.callers.digest
+        for network in self.evaluators.networks if digest is None else ():
+            if not _contained(network, self.callers.trusted):
+                raise ValueError(
+                    f"evaluators.networks: calls from {network} would be refused; add it to callers.trusted, or set callers.digest"
+                )
+        for user in self.evaluators.digest_users:
+            if digest is None or user not in digest.users:
+                raise ValueError(f"evaluators.digest_users: {user!r} is none of callers.digest.users")
+        return self
+
+    def own_preset(self, platform: str) -> Preset | None:
+        """The preset of that name that this configuration defines; None for a shipped one."""
+        values = self.presets.get(platform)
+        return None if values is None else preset_from_values(platform, values)
 
     @classmethod
     def settings_customise_sources(
@@ -247,6 +364,16 @@ class SidecarConfig(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment over file; `init_settings` carries the file's content, so it comes last."""
         return env_settings, init_settings
+
+
+def _contained(network: str, others: Collection[str]) -> bool:
+    inner = ipaddress.ip_network(network, strict=False)
+    for other in others:
+        outer = ipaddress.ip_network(other, strict=False)
+        # Two of one family, which the type checker cannot know.
+        if inner.version == outer.version and inner.subnet_of(outer):  # type: ignore[arg-type]
+            return True
+    return False
 
 
 def revealed(secret: SecretStr | None) -> str | None:

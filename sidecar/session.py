@@ -60,6 +60,7 @@ class Session:
         self._b_leg_call_ids: dict[str, None] = {}
         self._platform_ids: dict[str, None] = {}
         self._inbox: list[Work] = []
+        self._lines_due: list[bytes] = []
         self._refused = 0
         self._relay_delay = RelayDelay()
 
@@ -69,7 +70,7 @@ class Session:
         """Append a fact to the trace, and act on those that concern media."""
         line = self._recorder.record(fact, now, wall())
         if line is not None:
-            self._sink.append(self.call, [line])
+            self._lines_due.append(line)
         match fact:
             case e.Started():
                 self._started = fact
@@ -116,7 +117,7 @@ class Session:
         first = next(iter(codecs.values()), None)
         name = first.name if first is not None else "unknown"
         local = (self._advertised, line.ports(fact.leg)[0])
-        self._sink.append(self.call, [self._recorder.media_opened(fact.leg, name, local, rtp, now, wall())])
+        self._lines_due.append(self._recorder.media_opened(fact.leg, name, local, rtp, now, wall()))
 
     # -- analysis ----------------------------------------------------------------------------------------------------------------------
     # `work`, `note` and `conclude` run in the event loop; `analyse` and `finish` off it, never two at a time.
@@ -139,7 +140,8 @@ class Session:
     def note(self, turns: list[Turn]) -> None:
         """Append what `analyse` returned."""
         if turns and not self.closed:
-            self._sink.append(self.call, [self._recorder.turn(turn, mono(), wall()) for turn in turns])
+            self._lines_due += [self._recorder.turn(turn, mono(), wall()) for turn in turns]
+            self.flush()
 
     @property
     def unmeasured(self) -> bool:
@@ -158,9 +160,10 @@ class Session:
     def conclude(self, result: Measured | None) -> None:
         """Append what `finish` returned; the trace closes once signalling is done as well."""
         if result is not None:
-            self._sink.append(self.call, [self._recorder.measured(result, mono(), wall())])
+            self._lines_due.append(self._recorder.measured(result, mono(), wall()))
         self._measured = True
         self._close_when_done()
+        self.flush()
 
     def _tell(self, command: Command) -> None:
         """Queue a command for the measurement behind the packets that came before it."""
@@ -176,9 +179,16 @@ class Session:
             line.close()
 
     def _close_when_done(self) -> None:
-        if self._signalling_done and self._measured:
-            self._sink.append(self.call, [self._recorder.closed(mono(), wall())])
-            self._sink.close(self.call)
+        if self.closed:
+            self._lines_due.append(self._recorder.closed(mono(), wall()))
+
+    def flush(self) -> None:
+        """Hand the sink what was recorded since the last time: one write for all that one message brought about."""
+        if self._lines_due:
+            lines, self._lines_due = self._lines_due, []
+            self._sink.append(self.call, lines)
+            if self.closed:
+                self._sink.close(self.call)
 
     @property
     def closed(self) -> bool:

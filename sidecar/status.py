@@ -42,6 +42,7 @@ class Status:
         yield gauge("trunkside_calls_live", "Calls that are not over", len(engine.calls))
         yield counter("trunkside_calls_ended", "Calls by how they ended", self._sidecar.ended, "reason")
         yield counter("trunkside_sip_events", "Messages that became no call, by cause", engine.counts, "event")
+        yield counter("trunkside_identity_findings", "What was odd about the identity of calls", engine.findings, "name")
         yield gauge("trunkside_rtp_port_pairs_free", "RTP port pairs that are free", self._sidecar.pool.free)
         spool = self._sidecar.reporter.spool.describe()
         for name, value in spool.items():

@@ -30,6 +30,11 @@ def read_call(doc: str) -> Call:
     return Call.model_validate_json(doc)
 
 
+def slowest_response(call: Call) -> float | None:
+    """The largest latency of an ordinary response, milliseconds: what a filter on latency looks at."""
+    return max((turn.response_latency_ms for turn in call.turns if turn.kind == "response"), default=None)
+
+
 async def load(conn: AsyncConnection, call_id: str) -> sa.Row[Any] | None:
     """The row of a call, locked against other writers until the transaction ends."""
     return (await conn.execute(sa.select(calls).where(calls.c.id == call_id).with_for_update())).one_or_none()
@@ -56,6 +61,7 @@ async def save(conn: AsyncConnection, call: Call, now: int, **columns: object) -
         "started_us": as_us(call.started_at),
         "ended_us": as_us(call.ended_at) if call.ended_at else None,
         "updated_us": now,
+        "latency_ms": slowest_response(call),
         "doc": call.model_dump_json(by_alias=True),
         **columns,
     }

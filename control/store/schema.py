@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 metadata = sa.MetaData(
@@ -29,9 +31,11 @@ calls = sa.Table(
     sa.Column("ended_us", sa.BigInteger),
     sa.Column("complete", sa.Boolean, nullable=False, default=False),
     sa.Column("settled", sa.Boolean, nullable=False, default=False),  # the time for a report is over and was acted upon
+    sa.Column("told", sa.String(16)),  # the outcome that webhooks were last told of, where there are any
     sa.Column("last_seq", sa.Integer, nullable=False),  # the highest stored
     sa.Column("held", sa.Integer, nullable=False),  # how many are stored: fewer than last_seq while there are gaps
     sa.Column("updated_us", sa.BigInteger, nullable=False),
+    sa.Column("latency_ms", sa.Float),  # the slowest ordinary response, null while there is none
     sa.Column("doc", sa.Text, nullable=False),
     sa.Index("ix_calls_started_us_id", "started_us", "id"),
     sa.Index("ix_calls_kind_started_us_id", "kind", "started_us", "id"),
@@ -40,6 +44,11 @@ calls = sa.Table(
     sa.Index("ix_calls_sidecar_started_us_id", "sidecar", "started_us", "id"),
     sa.Index("ix_calls_status_started_us_id", "status", "started_us", "id"),
     sa.Index("ix_calls_settled_ended_us", "settled", "ended_us"),
+    sa.Index("ix_calls_ended_us_started_us", "ended_us", "started_us"),  # live calls, and those past their retention
+    # Several filters at once, each of them common: decided in the index, newest first, without a visit to the rows.
+    sa.Index("ix_calls_all_filters", "started_us", "id", "kind", "outcome", "route", "sidecar", "status", "latency_ms"),
+    sa.Index("ix_calls_latency_ms_started_us_id", "latency_ms", "started_us", "id"),
+    sa.Index("ix_calls_updated_us_id", "updated_us", "id"),  # watchers that come back ask what changed since
 )
 
 identifiers = sa.Table(  # every value under which a report may know a call
@@ -49,6 +58,13 @@ identifiers = sa.Table(  # every value under which a report may know a call
     sa.Column("kind", sa.String(16), primary_key=True),  # call_id, b_leg, correlation, platform, recipient, caller, callee
     sa.Column("value", sa.String(512), primary_key=True),
     sa.Index("ix_identifiers_value_kind", "value", "kind"),
+)
+
+strays = sa.Table(  # calls of which facts came but not the one that makes the call
+    "strays",
+    metadata,
+    sa.Column("call", sa.String(64), primary_key=True),
+    sa.Column("since_us", sa.BigInteger, nullable=False, index=True),
 )
 
 facts = sa.Table(  # may arrive before the call_started that makes the call, hence no foreign key
@@ -82,17 +98,33 @@ reports = sa.Table(
     sa.Column("candidates", sa.Text, nullable=False, default="[]"),
     sa.Column("frozen", sa.Boolean, nullable=False, default=False),  # its delivery's body is fixed: nothing more can be mended in it
     sa.UniqueConstraint("provider_call_id", "workspace", "agent"),
-    sa.Index("ix_reports_frozen_received_us", "frozen", "received_us"),
+    sa.Index("ix_reports_received_us", "received_us"),
 )
+
+claims = sa.Table(  # every value of a report that a rule may find its call by, so that a call finds the reports that wait for it
+    "claims",
+    metadata,
+    sa.Column("value", sa.String(512), primary_key=True),
+    sa.Column("report", _Id, sa.ForeignKey("reports.id", ondelete="CASCADE"), primary_key=True, index=True),
+)
+
+conflicts = sa.Table(  # the calls between which a report cannot decide
+    "conflicts",
+    metadata,
+    sa.Column("call", sa.String(64), primary_key=True),
+    sa.Column("report", _Id, sa.ForeignKey("reports.id", ondelete="CASCADE"), primary_key=True, index=True),
+)
+
+_PENDING: Any = {name: sa.text("state = 'pending'") for name in ("sqlite_where", "postgresql_where")}
 
 deliveries = sa.Table(
     "deliveries",
     metadata,
     sa.Column("id", _Id, primary_key=True, autoincrement=True),
     sa.Column("destination", sa.String(32), nullable=False),
-    sa.Column("kind", sa.String(16), nullable=False),  # create_call, traces
+    sa.Column("kind", sa.String(32), nullable=False),  # create_call, traces, or the event that a webhook is told
     sa.Column("report", _Id, sa.ForeignKey("reports.id", ondelete="CASCADE"), index=True),
-    sa.Column("call", sa.String(64), index=True),
+    sa.Column("call", sa.String(64)),
     sa.Column("label", sa.String(256), nullable=False),  # what a person knows it by: the provider's call_id
     sa.Column("workspace", sa.String(64), nullable=False),
     sa.Column("agent", sa.String(256), nullable=False),
@@ -107,7 +139,12 @@ deliveries = sa.Table(
     sa.Column("created_us", sa.BigInteger, nullable=False),
     sa.Column("finished_us", sa.BigInteger),
     sa.UniqueConstraint("destination", "report"),
-    sa.Index("ix_deliveries_state_next_at_us", "state", "next_at_us"),
+    sa.Index("ix_deliveries_due", "destination", "next_at_us", **_PENDING),
+    sa.Index("ix_deliveries_ahead", "call", "destination", "id", **_PENDING),  # what has to leave before: see control.delivery.outbox
+    sa.Index("ix_deliveries_state_id", "state", "id"),
+    sa.Index("ix_deliveries_call_id", "call", "id"),
+    sa.Index("ix_deliveries_label_id", "label", "id"),
+    sa.Index("ix_deliveries_finished_us", "finished_us"),
 )
 
 sidecars = sa.Table(
@@ -125,4 +162,43 @@ probe = sa.Table(  # written by the readiness check, so that a full or read-only
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("at_us", sa.BigInteger, nullable=False),
+    sa.Column("pad", sa.LargeBinary),
+)
+
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("id", _Id, primary_key=True, autoincrement=True),
+    sa.Column("name", sa.String(128), nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False, unique=True),  # SHA-256 of the token, which itself is never stored
+    sa.Column("scopes", sa.String(128), nullable=False),  # separated by spaces
+    sa.Column("workspace", sa.String(64)),  # with `agent` and `credential`: the evaluator's credentials behind this token
+    sa.Column("agent", sa.String(256)),
+    sa.Column("credential", sa.LargeBinary),
+    sa.Column("created_us", sa.BigInteger, nullable=False),
+    sa.Column("created_by", sa.String(256), nullable=False),
+    sa.Column("expires_us", sa.BigInteger),
+    sa.Column("revoked_us", sa.BigInteger),
+    sa.Index(
+        "uq_tokens_name_in_force",
+        "name",
+        unique=True,
+        sqlite_where=sa.text("revoked_us IS NULL"),
+        postgresql_where=sa.text("revoked_us IS NULL"),
+    ),
+)
+
+audit = sa.Table(  # who changed what: written in the transaction of the change, never changed, never deleted by control
+    "audit",
+    metadata,
+    sa.Column("id", _Id, primary_key=True, autoincrement=True),
+    sa.Column("at_us", sa.BigInteger, nullable=False),
+    sa.Column("actor", sa.String(256), nullable=False),
+    sa.Column("action", sa.String(64), nullable=False),
+    sa.Column("target", sa.String(256), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False, default="{}"),
+    sa.Column("source", sa.String(128)),
+    sa.Column("request_id", sa.String(128)),
+    sa.Index("ix_audit_action_id", "action", "id"),
+    sa.Index("ix_audit_actor_id", "actor", "id"),
 )

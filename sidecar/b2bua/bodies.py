@@ -1,4 +1,4 @@
-"""What of a body changes on its way to the other leg: a session description's addresses and ports, for which media ports are opened first."""
+"""What of a body changes on its way to the other leg: a session description's addresses and ports. Media ports are opened for it first."""
 
 from __future__ import annotations
 

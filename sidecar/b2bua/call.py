@@ -19,11 +19,10 @@ from sidecar.b2bua.legs import AwaitedAck, Crossing, Dialling, Goodbye, Own, Pai
 from sidecar.b2bua.routes import Route
 from sidecar.b2bua.switchboard import Switchboard
 from sidecar.clocks import Addr, Mono
-from sidecar.identity.carriage import shortfalls
+from sidecar.identity.carriage import reported_forms, shortfalls
 from sidecar.identity.digest import DigestClient, Refusal
 from sidecar.identity.inbound import Identity
 from sidecar.identity.learned import learned
-from sidecar.identity.presets import PRESETS
 from sidecar.sip.dialog import Dialog, DialogState
 from sidecar.sip.flow import Flow
 from sidecar.sip.layer import TxId
@@ -73,7 +72,7 @@ class Call(InDialog):
         self.emit(
             Started(
                 call=self.id,
-                sip_call_id=self.invite.call_id,
+                sip_call_id=self.identity.carried_id,
                 correlation_id=self.identity.correlation_id,
                 kind=self.identity.kind,
                 direction=self.route.direction,
@@ -86,12 +85,23 @@ class Call(InDialog):
             )
         )
         self.emit(HopProven(self.id, "received", f"INVITE {self.invite.uri} with Call-ID {self.invite.call_id}"))
-        for finding in (*self.identity.findings, *shortfalls(PRESETS[self.route.platform], self.identity.carried_id)):
-            self.emit(Found(self.id, finding.name, finding.detail))
-        if self.identity.rejected is not None:
-            self.refuse(o.policy(self.identity.rejected), now)
+        if (refused := self._examine()) is not None:
+            self.refuse(o.policy(refused), now)
             return
         self.cross_body(self.invite, "A", self._dial, self.refuse, now)
+
+    def _examine(self) -> str | None:
+        """Tell what is odd about the identity and under which other texts it may come back. Returns why the policy refuses the call."""
+        preset, carried = self.route.preset, self.identity.carried_id
+        missing = shortfalls(preset, carried)
+        for finding in (*self.identity.findings, *missing):
+            self.emit(Found(self.id, finding.name, finding.detail))
+        # The token stands for a secret and is matched by its hash, so no form of it is told here.
+        for alias in dict.fromkeys((*reported_forms(preset, carried, None), self.invite.call_id)):
+            if alias != carried:
+                self.emit(Learned(self.id, "alias", alias))
+        unfit = (finding.detail for finding in missing if finding.name in self.route.policy.reject)
+        return self.identity.rejected or next(unfit, None)
 
     def _dial(self, body: bytes, described: Sequence[MediaDescribed], now: Mono) -> None:
         self.tell_media(described)

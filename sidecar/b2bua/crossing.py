@@ -82,7 +82,7 @@ def crossing_cancel(headers: Headers) -> list[tuple[str, str]]:
 
 
 def drop_unusable_routing(response: Response) -> None:
-    """Take a Contact or Record-Route that cannot be read off a response: the dialog falls back to where its request went, the call lives."""
+    """Take an unreadable Contact or Record-Route off a response: the dialog falls back to where its request went, and the call lives."""
     try:
         _ = response.contact
     except MalformedMessage:

@@ -9,12 +9,14 @@ from sidecar.b2bua.outgoing import user_of
 from sidecar.b2bua.routes import Route
 from sidecar.identity.carriage import carry
 from sidecar.identity.inbound import Identity
-from sidecar.identity.presets import PRESETS
 from sidecar.sip.message import Request
 
 
 def target_of(route: Route, invite: Request) -> str:
-    """The Request-URI to dial. An outbound route relays the caller's own, byte for byte; an inbound one replaces it, keeping the user it lacks."""
+    """The Request-URI to dial. An outbound route relays the caller's own, byte for byte; an inbound one names the target.
+
+    A target without a user part gets the one that the caller dialled.
+    """
     if route.direction == "outbound":
         return invite.uri
     target = route.target if route.target.user is not None else replace(route.target, user=user_of(invite.uri))
@@ -23,7 +25,7 @@ def target_of(route: Route, invite: Request) -> str:
 
 def b_invite(invite: Request, route: Route, identity: Identity, *, tag: str, contact: str, body: bytes) -> Request:
     """The caller's INVITE for the edge: its Call-ID and its headers but for those of the hop, our own From-tag, the identity's headers."""
-    carried = carry(PRESETS[route.platform], identity.carried_id, identity.correlation_id)
+    carried = carry(route.preset, identity.carried_id, identity.correlation_id)
     forwards = invite.max_forwards
     request = Request(
         "INVITE",

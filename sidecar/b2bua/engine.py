@@ -13,7 +13,7 @@ from typing import assert_never
 from sidecar.b2bua import outcome as o
 from sidecar.b2bua.call import RETRY_AFTER_REFUSAL, Call
 from sidecar.b2bua.crossing import warning
-from sidecar.b2bua.effects import Effect, Gone, Leg, Message, Refused, SendSip
+from sidecar.b2bua.effects import Effect, Found, Gone, Leg, Message, Refused, SendSip
 from sidecar.b2bua.legs import Pair, PortPairs
 from sidecar.b2bua.lookups import Lookups
 from sidecar.b2bua.registry import Registry
@@ -23,6 +23,7 @@ from sidecar.clocks import Addr, Mono
 from sidecar.identity import inbound
 from sidecar.identity.classify import Network
 from sidecar.identity.digest import Accepted, Challenge, DigestServer, Malformed
+from sidecar.identity.findings import FINDINGS
 from sidecar.sip import layer as ly
 from sidecar.sip.dialog import Dialog, key_of_request
 from sidecar.sip.errors import MalformedMessage
@@ -30,6 +31,7 @@ from sidecar.sip.flow import Flow
 from sidecar.sip.ids import Ids
 from sidecar.sip.message import Request, Response, parse, response_to
 from sidecar.sip.timing import Timing
+from sidecar.sip.uri import SipUri
 
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, REFER, NOTIFY, SUBSCRIBE"
 ONLY_IN_DIALOG = frozenset({"BYE", "PRACK", "UPDATE", "INFO", "NOTIFY"})
@@ -52,6 +54,10 @@ class Settings:
     routes: tuple[Route, ...]
     trusted: tuple[Network, ...]
     digest: DigestServer | None = None
+    evaluator_networks: tuple[Network, ...] = ()
+    """Calls from here are simulations, where the route says `auto`."""
+    evaluator_users: frozenset[str] = frozenset()
+    """So are those of who authenticated as one of these."""
     ring_limit: float = 200.0
     """Seconds without a further provisional response; RFC 3261 16.6 asks for more than 180."""
     timing: Timing = field(default_factory=Timing)
@@ -74,6 +80,8 @@ class Engine:
         self.layer = ly.TransactionLayer(ids, settings.timing)
         self.draining = False
         self.counts: Counter[str] = Counter()
+        self.findings: Counter[str] = Counter(dict.fromkeys(FINDINGS, 0))
+        """How often each oddity of an identity was found."""
         self._registry = Registry()
         self._lookups = Lookups()
         self._out: list[Effect] = []
@@ -252,14 +260,19 @@ class Engine:
     def _on_request(self, tx: ly.TxId, request: Request, flow: Flow, now: Mono) -> None:
         if request.to_tag is not None:
             self._on_dialog_request(tx, request, now)
-        elif not within_any(flow.remote[0], self.settings.trusted) and not self._authenticated(tx, request, flow, now):
-            return
-        elif request.method == "OPTIONS":
+        elif within_any(flow.remote[0], self.settings.trusted):
+            self._on_new_request(tx, request, flow, None, now)
+        elif (user := self._authenticated(tx, request, flow, now)) is not None:
+            self._on_new_request(tx, request, flow, user, now)
+
+    def _on_new_request(self, tx: ly.TxId, request: Request, flow: Flow, user: str | None, now: Mono) -> None:
+        """A request outside any dialog, of somebody who may ask. `user`: the name under which a stranger authenticated."""
+        if request.method == "OPTIONS":
             self._respond(tx, request, 503 if self.draining else 200, now, [("Allow", ALLOW), ("Accept", "application/sdp")])
         elif request.method != "INVITE":
             self._respond(tx, request, 481 if request.method in ONLY_IN_DIALOG else 405, now, [("Allow", ALLOW)])
         else:
-            self._on_invite(tx, request, flow, now)
+            self._on_invite(tx, request, flow, user, now)
 
     def _on_dialog_request(self, tx: ly.TxId, request: Request, now: Mono) -> None:
         found = self._registry.dialogs.get(key_of_request(request))
@@ -281,16 +294,16 @@ class Engine:
         self._touched[call.id] = call
         call.on_ack(leg, pair, request, now)
 
-    def _authenticated(self, tx: ly.TxId, request: Request, flow: Flow, now: Mono) -> bool:
-        """Whether a stranger proved who it is. Otherwise it has got its answer: a challenge, or a refusal that tells it nothing."""
+    def _authenticated(self, tx: ly.TxId, request: Request, flow: Flow, now: Mono) -> str | None:
+        """The user that a stranger proved to be. For None it has got its answer: a challenge, or a refusal that tells it nothing."""
         if self.settings.digest is None:
             self._count_refused("untrusted-source", request, flow)
             self._respond(tx, request, 403, now)
-            return False
+            return None
         verdict = self.settings.digest.check(request, now)
         match verdict:
-            case Accepted():
-                return True
+            case Accepted(user):
+                return user
             case Malformed(detail):
                 self._count_refused("malformed-credentials", request, flow)
                 self._respond(tx, request, 400, now, [warning(detail)])
@@ -301,9 +314,9 @@ class Engine:
                 self._respond(tx, request, self.settings.digest.status, now, headers)
             case _ as never:
                 assert_never(never)
-        return False
+        return None
 
-    def _on_invite(self, tx: ly.TxId, request: Request, flow: Flow, now: Mono) -> None:
+    def _on_invite(self, tx: ly.TxId, request: Request, flow: Flow, user: str | None, now: Mono) -> None:
         known = list(self._registry.with_call_id(request.call_id))
         try:
             # 12.1.1: what the dialog will need later must be usable now.
@@ -316,8 +329,20 @@ class Engine:
         if refusal is not None or route is None:
             self._refuse_invite(tx, request, flow, refusal or o.no_route(request.uri), now)
             return
-        trusted = within_any(flow.remote[0], self.settings.trusted)
-        identity = inbound.read(request, trusted=trusted, call_id_in_use=bool(known), simulation=route.simulation)
+        if not route.permits(SipUri.parse(request.uri)):
+            self._refuse_invite(tx, request, flow, o.recipient_not_allowed(request.uri, route.name), now)
+            return
+        identity = inbound.read(
+            request,
+            trusted=user is None,
+            call_id_in_use=bool(known),
+            simulation=route.simulation,
+            source=flow.remote[0],
+            networks=self.settings.evaluator_networks,
+            digest_user=user,
+            digest_users=self.settings.evaluator_users,
+            policy=route.policy,
+        )
         call = Call(self, self.ids.token(), request, tx, flow, route, identity, now)
         self._registry.add(call)
         self._touched[call.id] = call
@@ -356,6 +381,8 @@ class Engine:
 
     def emit(self, effect: Effect) -> None:
         """Queue an effect or a fact."""
+        if isinstance(effect, Found):
+            self.findings[effect.name] += 1
         self._out.append(effect)
 
     def bind(self, tx: ly.TxId, call: Member, leg: Leg) -> None:

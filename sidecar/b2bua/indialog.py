@@ -149,7 +149,7 @@ class InDialog(Outgoing):
         self._leave(other(leg), pair, goodbye, now)
 
     def _on_early_bye(self, leg: Leg, pair: Pair, goodbye: Goodbye, now: Mono) -> None:
-        """15: a caller may end an early dialog with BYE. The last one takes the call with it; a callee has no right to, and gets the same."""
+        """15: a caller may end an early dialog with BYE, and the last one takes the call with it. A callee may not, but means the same."""
         if leg == "B":
             self.refuse(o.early_bye(str(pair.b.remote_target)), now)
         elif any(kept.a.state is not DialogState.TERMINATED for kept in self.pairs.values()):

@@ -86,6 +86,11 @@ def no_route(target: str) -> Outcome:
     return Outcome(404, "sidecar", "no-route", f"no route matches {target}")
 
 
+def recipient_not_allowed(target: str, route: str) -> Outcome:
+    """The agent dials a host that its route does not list."""
+    return Outcome(403, "sidecar", "recipient-not-allowed", f"route {route} does not allow dialling {target}")
+
+
 def malformed(status: int, detail: str) -> Outcome:
     """The INVITE parses but cannot form a dialog."""
     return Outcome(status, "caller", "malformed", detail)

@@ -116,7 +116,7 @@ class Outgoing(Member):
         self.send_request(leg, dialog, bye, Own(leg, dialog, bye), now)
 
     def _flow_to(self, leg: Leg, addr: Addr | None) -> Flow:
-        """The leg's flow with another far end. A name that does not resolve leaves where the leg's messages went so far: the best that is known."""
+        """The leg's flow with another far end. For a name that does not resolve it is where the leg's messages went so far."""
         flow = self.flows[leg]
         return flow if addr is None else Flow(flow.transport, flow.local, addr)
 

@@ -55,7 +55,7 @@ class Registry:
         return reversed(self._by_call_id.get(call_id, {}).values())
 
     def owner(self, tx: TxId | None, message: Request | Response, *, sent: bool) -> tuple[Member, Leg] | None:
-        """The call and leg whose message this is: by its transaction, else by its tags (CANCEL, ACK and what answers them). None once it is gone."""
+        """The call and leg whose message this is: by transaction, else by tags (CANCEL, its answer, ACK). None once the call is gone."""
         if tx is not None and (bound := self.transactions.get(tx)) is not None:
             return None if bound[0].is_gone else bound
         local, remote = message.from_tag, message.to_tag

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Literal
 
 from sidecar.identity.classify import Network, Setting, within
 from sidecar.identity.digest import Credentials
+from sidecar.identity.inbound import Policy
+from sidecar.identity.presets import PRESETS, Preset
 from sidecar.sip.message import Request
 from sidecar.sip.uri import SipUri
 
@@ -26,16 +29,45 @@ class Route:
     headers: Mapping[str, str] = field(default_factory=dict)
     credentials: Credentials | None = None
     platform: str = "generic"
+    own_preset: Preset | None = None
+    """How the identity travels to `platform`, where the configuration defines it; None: as the shipped preset of that name says."""
     simulation: Setting = "auto"
+    policy: Policy = field(default_factory=Policy)
+    """What becomes of a call whose identity is not as it should be."""
+    allow: tuple[str, ...] = ()
+    """Hosts that an outbound route may dial as recipients; no other is ever dialled through it."""
+
+    @property
+    def preset(self) -> Preset:
+        """How the identity travels to this route's platform."""
+        return self.own_preset or PRESETS[self.platform]
 
     def matches(self, request: Request, uri: SipUri, source_host: str) -> bool:
         """Whether every condition of this route holds for a request from `source_host`."""
         return (
-            (self.user is None or fnmatchcase(uri.user or "", self.user))
-            and (self.host is None or fnmatchcase(uri.host.lower(), self.host.lower()))
+            (self.user is None or fits(uri.user or "", self.user))
+            and (self.host is None or fits(uri.host.lower(), self.host.lower()))
             and (self.source is None or within(source_host, self.source))
-            and all(fnmatchcase(request.headers.get(name) or "", pattern) for name, pattern in self.headers.items())
+            and all(fits(request.headers.get(name) or "", pattern) for name, pattern in self.headers.items())
         )
+
+    def permits(self, uri: SipUri) -> bool:
+        """Whether this route may dial `uri`. An inbound route dials its own target alone, whatever the caller asked for."""
+        if self.direction == "inbound":
+            return True
+        # 16.6, 19.1.1: maddr overrides the host for whoever routes the request next.
+        hosts = [host for host in (uri.host, uri.param("maddr")) if host]
+        return all(any(fits(host.lower().strip("[]"), pattern.lower().strip("[]")) for pattern in self.allow) for host in hosts)
+
+
+def fits(text: str, pattern: str) -> bool:
+    """Whether `text` is what `pattern` describes: `*` stands for any run of characters, everything else for itself."""
+    return _compiled(pattern).fullmatch(text) is not None
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
 
 
 def choose(routes: Sequence[Route], request: Request, source_host: str) -> Route | None:

@@ -15,28 +15,30 @@ _BIN_S: Final = 0.25
 class Envelope:
     """One mapping: RTP time in seconds since its own zero to arrival time in seconds, for one run of one sender's clock."""
 
-    __slots__ = ("_bins", "_points", "_reach", "_sorted")
+    __slots__ = ("_keys", "_points", "_reach")
 
     def __init__(self, reach_s: float = 2.0) -> None:
         self._reach = reach_s
-        self._bins: dict[int, tuple[float, float]] = {}
+        # Invariant: one point for each quarter of a second that had packets, its least delayed one; keys and points in order of time.
+        self._keys: list[int] = []
         self._points: list[tuple[float, float]] = []
-        self._sorted = True
 
     def add(self, time: float, arrival: float) -> None:
         """Note that the packet whose first sample is at `time` arrived at `arrival`."""
-        offset = arrival - time
-        key = int(time // _BIN_S)
-        known = self._bins.get(key)
-        if known is None or offset < known[1]:
-            self._bins[key] = (time, offset)  # invariant: a bin keeps its least delayed packet alone
-            self._sorted = False
+        offset, key, keys = arrival - time, int(time // _BIN_S), self._keys
+        if not keys or key > keys[-1]:
+            keys.append(key)
+            self._points.append((time, offset))
+            return
+        index = bisect_left(keys, key)
+        if keys[index] != key:
+            keys.insert(index, key)
+            self._points.insert(index, (time, offset))
+        elif offset < self._points[index][1]:
+            self._points[index] = (time, offset)
 
     def place(self, time: float) -> float:
         """When the sample at `time` is taken to have passed, in arrival time. Needs at least one packet."""
-        if not self._sorted:
-            self._points = sorted(self._bins.values())
-            self._sorted = True
         points, reach = self._points, self._reach
         low, high = bisect_left(points, (time - reach, 0.0)), bisect_left(points, (time + reach, 0.0))
         window = points[low:high]

@@ -116,7 +116,7 @@ class Reception:
         self.highest += count - 1
         self.packets += count - 1
         self._seen = (self._seen << (count - 1) | (1 << (count - 1)) - 1) & _SEEN
-        differences = np.abs(np.diff(arrivals) * self.clock_rate - step)
+        differences = np.abs((arrivals[1:] - arrivals[:-1]) * self.clock_rate - step)
         weights = _KEEP ** np.arange(count - 2, -1, -1)
         self._jitter = self._jitter * _KEEP ** (count - 1) + float(differences @ weights) / 16
         last = timestamp + (count - 1) * step

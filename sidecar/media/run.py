@@ -13,8 +13,8 @@ from sidecar.media.reception import MAX_MISORDER
 
 _HALF: Final = 0x80000000
 _WORD: Final = 0xFFFFFFFF
-_BLOCK: Final = 10
-"""Packets of a stretch held as one: few enough that a block is shorter than the time it is held for."""
+_BLOCK: Final = 25
+"""Packets of a stretch held as one: few enough that each still gives the mapping a point of its own."""
 
 
 class Held(NamedTuple):

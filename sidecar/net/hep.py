@@ -93,7 +93,9 @@ class HepExporter:
         pace: Pace | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`server` as `Server.parse` reads it (raises ValueError); `capture_id` 0–4294967295. `jitter` returns a number in [0, 1)."""
+        """`server` as `Server.parse` reads it; `capture_id` of 32 bits; ValueError for others. `jitter` returns a number in [0, 1)."""
+        if not 0 <= capture_id <= hep.MAX_U32:
+            raise ValueError(f"HEP capture id {capture_id} does not fit into 32 bits")
         self.server = Server.parse(server)
         self._capture_id = capture_id
         self._auth_key = auth_key

@@ -7,7 +7,7 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Callable
+from typing import NamedTuple
 
 from sidecar.clocks import Addr, Mono
 from sidecar.media.relay import RTCP, RTP, Component, Leg, Relay
@@ -26,6 +26,14 @@ class NoPorts(Exception):
     """Every port pair of the range is taken. The text says which range."""
 
 
+class BoundPair(NamedTuple):
+    """The sockets of one leg of one m-line."""
+
+    port: int
+    rtp: socket.socket
+    rtcp: socket.socket
+
+
 class PortPool:
     """Even ports of a range, handed out longest-unused first: a late packet of the last call must not reach the next one."""
 
@@ -39,12 +47,12 @@ class PortPool:
         """How many pairs are left."""
         return len(self._free)
 
-    def bind(self) -> tuple[socket.socket, socket.socket]:
+    def bind(self) -> BoundPair:
         """Two bound, non-blocking sockets on an even port and the next (RFC 3550 section 11). Raises NoPorts."""
         for _ in range(len(self._free)):
             port = self._free.popleft()
             try:
-                return self._bind_pair(port)
+                return BoundPair(port, *self._bind_pair(port))
             except OSError:
                 self._free.append(port)  # another process has it; the next round may find it free
         raise NoPorts(f"no free RTP port pair on {self.host} in {self.range[0]}–{self.range[1]}; widen media.ports")
@@ -73,9 +81,7 @@ class PortPool:
 class MediaLine:
     """The four sockets of one m-line, and the relay between them."""
 
-    def __init__(
-        self, pool: PortPool, loop: asyncio.AbstractEventLoop, ring: Ring | None, arrived: Callable[[Leg], None] | None = None
-    ) -> None:
+    def __init__(self, pool: PortPool, loop: asyncio.AbstractEventLoop, ring: Ring | None) -> None:
         """Bind both port pairs. `ring` gets each forwarded RTP packet (None: nobody listens). Raises NoPorts."""
         self.relay = Relay()
         self.delays: deque[float] = deque(maxlen=_DELAY_SAMPLES)
@@ -88,21 +94,19 @@ class MediaLine:
         try:
             b = pool.bind()
         except NoPorts:
-            pool.release(a[0].getsockname()[1])
-            for sock in a:
-                sock.close()
+            _close(a, pool)
             raise
-        self._sockets: dict[Leg, tuple[socket.socket, socket.socket]] = {"A": a, "B": b}
+        self._bound: dict[Leg, BoundPair] = {"A": a, "B": b}
         far: dict[Leg, Leg] = {"A": "B", "B": "A"}
-        for leg, pair in self._sockets.items():
-            for component in (RTP, RTCP):
-                sock, out = pair[component], self._sockets[far[leg]][component]
-                loop.add_reader(sock, self._forward, leg, component, sock, out)
+        for leg, pair in self._bound.items():
+            out = self._bound[far[leg]]
+            loop.add_reader(pair.rtp, self._forward, leg, RTP, pair.rtp, out.rtp)
+            loop.add_reader(pair.rtcp, self._forward, leg, RTCP, pair.rtcp, out.rtcp)
 
     def ports(self, leg: Leg) -> tuple[int, int]:
         """(RTP, RTCP) ports that the sidecar bound on a leg."""
-        rtp, rtcp = self._sockets[leg]
-        return rtp.getsockname()[1], rtcp.getsockname()[1]
+        port = self._bound[leg].port
+        return port, port + 1
 
     def _forward(self, leg: Leg, component: Component, sock: socket.socket, out: socket.socket) -> None:
         try:
@@ -124,12 +128,17 @@ class MediaLine:
 
     def close(self) -> None:
         """Stop forwarding and give the ports back."""
-        for pair in self._sockets.values():
-            self._pool.release(pair[0].getsockname()[1])
-            for sock in pair:
-                self._loop.remove_reader(sock)
-                sock.close()
-        self._sockets = {}
+        for pair in self._bound.values():
+            self._loop.remove_reader(pair.rtp)
+            self._loop.remove_reader(pair.rtcp)
+            _close(pair, self._pool)
+        self._bound = {}
+
+
+def _close(pair: BoundPair, pool: PortPool) -> None:
+    pair.rtp.close()
+    pair.rtcp.close()
+    pool.release(pair.port)
 
 
 def _kernel_delay(ancillary: list[tuple[int, int, bytes]]) -> float:

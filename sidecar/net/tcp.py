@@ -29,15 +29,15 @@ class StreamLimits:
 
     timing: StreamTiming = field(default_factory=StreamTiming)
     unsent: int = 1 << 20
-    """Octets that wait for a peer to be connected or to read. Beyond it the connection is dropped: a peer that does not read is not there."""
+    """Octets that wait for the peer to be connected or to read. Beyond it the connection is dropped."""
     unheard: int = 32
-    """Messages that are remembered until the peer is heard from, to be sent again on a new connection if this one proves to be stale."""
+    """Messages remembered until the peer is heard from, to be sent again by a new connection if this one proves to be stale."""
     connections: int = 4096
     """Accepted ones, all listeners together."""
     per_source: int = 512
     """Accepted ones from one address. One proxy in front of many evaluators is one address."""
     unacknowledged: float = 30.0
-    """Seconds that sent octets may stay without the kernel's acknowledgement of the peer's host (RFC 5482): finds a cut cable without any pong."""
+    """Seconds that octets may stay unacknowledged by the peer's host (RFC 5482): finds a cut cable without any pong."""
 
 
 class Owner(Protocol):

@@ -1,4 +1,4 @@
-"""TLS for SIP: contexts made of the configured files, a pipe without sockets, and whom a certificate speaks for (RFC 3261 26.3.1, RFC 5922)."""
+"""TLS for SIP: contexts from the configured files, a pipe without sockets, whom a certificate speaks for (RFC 3261 26.3.1, RFC 5922)."""
 
 from __future__ import annotations
 

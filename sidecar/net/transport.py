@@ -1,4 +1,4 @@
-"""Every SIP transport of this sidecar behind one `send`: UDP sockets, and TCP and TLS connections that are found, made, kept and given up here."""
+"""Every SIP transport behind one `send`: UDP sockets, and TCP and TLS connections that are found, made, kept and given up here."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sidecar.clocks import Addr
 from sidecar.net import tls
 from sidecar.net.errors import StartError
 from sidecar.net.tcp import UNREAD, Connection, StreamLimits, addressed, connect, listening
-from sidecar.net.tls import Contexts, TlsError, TlsPipe, TlsSettings
+from sidecar.net.tls import TlsError, TlsPipe, TlsSettings
 from sidecar.net.udp import SipSocket
 from sidecar.sip.endpoint import Endpoint
 from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.flow import Flow
-from sidecar.sip.locate import way_back_anew
 from sidecar.sip.message import Response, parse
 from sidecar.sip.stream import Broken
+from sidecar.sip.targets import way_back_anew
 
 Receive = Callable[[bytes, Flow], None]
 Refused = Callable[[Flow, str], None]
@@ -33,8 +33,8 @@ _MOST_OUTGOING = 1024
 class Transports:
     """Opened once. A flow's `local` is always one of `local`, also on connections that we make, whose own port means nothing to anybody.
 
-    `received` is called with each whole message, `refused` whenever a flow cannot bring over what was sent by it (never from within `send`, so that the
-    caller may send elsewhere at once), `malformed` with the head of what could not be framed, before its connection is closed.
+    `received` is called with each whole message; `refused`, never from within `send`, when a flow could not bring over what was sent by it;
+    `malformed` with the head of what could not be framed, before its connection is closed.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Transports:
         return bound
 
     def reload(self) -> None:
-        """Read the TLS files again, for connections made from now on. StartError when they are not usable: then the old ones stay in force."""
+        """Read the TLS files again, for connections from now on. StartError when they are not usable: the old ones then stay in force."""
         contexts = tls.load(self._settings)
         if contexts.server is None and any(endpoint.transport == "tls" for endpoint in self.local):
             raise StartError("sip.tls.certificate cannot be taken away while listening on tls://")
@@ -141,9 +141,9 @@ class Transports:
     # -- towards peers -----------------------------------------------------------------------------------------------------------------
 
     def send(self, data: bytes, flow: Flow, name: str = "") -> None:
-        """Put a message on the wire. `name` is the domain that a TLS server must prove if it has to be dialled; without one, its IP address.
+        """Put a message on the wire. `name` is the domain that a TLS server must prove if it is dialled; without one, its IP address.
 
-        A stream's connection is used if it is there. Else a request has one made to `flow.remote`, a response one to the sender's address in its Via (18.2.2).
+        A stream's connection is used while it is there. Else one is made: to `flow.remote`, or, for a response, by its Via (18.2.2).
         """
         if self._shut:
             return
@@ -222,7 +222,7 @@ class Transports:
             self._malformed(broken.head, broken.error, connection.flow)
 
     def lost(self, connection: Connection, reason: str, *, failed: bool) -> None:
-        """A connection is gone. What a stale one swallowed goes by a new one: the same octets a second time are a retransmission to the peer."""
+        """A connection is gone. What a stale one swallowed goes by a new one: octets that come twice are a retransmission to the peer."""
         self._forget(connection)
         self.counts[reason.partition(":")[0]] += 1
         if self._shut or not failed:

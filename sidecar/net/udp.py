@@ -61,11 +61,18 @@ class SipSocket(asyncio.DatagramProtocol):
         """Put a datagram on the wire; a refusal by the kernel (no route, too long) is reported through `refused`."""
         if self._transport is None or self._transport.is_closing():
             return
-        if self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            # An error that waits would be given to this datagram in place of being sent.
-            self._drain_errors()
         try:
-            self._transport.sendto(data, flow.remote)
+            self._sock.sendto(data, flow.remote)
+        except BlockingIOError:
+            self._transport.sendto(data, flow.remote)  # the buffer is full: the transport queues
+        except OSError:
+            self._send_again(data, flow)
+
+    def _send_again(self, data: bytes, flow: Flow) -> None:
+        """The error may be that of an earlier datagram, which the kernel tells the next one in place of sending it."""
+        self._drain_errors()
+        try:
+            self._sock.sendto(data, flow.remote)
         except OSError:
             self.errors += 1
             self._refused(flow)
@@ -94,6 +101,8 @@ def _bound(addr: Addr) -> socket.socket:
         sock.setblocking(False)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+            # An IPv4 peer must not appear as ::ffff:…, which no configured network contains.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         else:
             sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
         sock.bind(addr)

@@ -16,7 +16,7 @@ TRANSPORTS: Final = ("udp", "tcp", "tls")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One address on one transport. The host is an IP literal without brackets; an unspecified one stands for every address of its family."""
+    """One address on one transport. The host is an IP literal without brackets, or 0.0.0.0 or :: for every address of its family."""
 
     transport: str
     addr: Addr

@@ -41,8 +41,8 @@ class StreamTiming:
 class StreamWatch:
     """The deadlines of one connection.
 
-    A ping that stays unanswered ends the connection only if the peer has answered one before: a peer that knows nothing of RFC 5626 ignores CRLFs (7.5)
-    and is alive all the same. Whether its host is there is then TCP's to find out.
+    A ping that stays unanswered ends the connection only if the peer has answered one before: a peer that knows nothing of RFC 5626 ignores
+    CRLFs (7.5) and is alive all the same. Whether its host is there is then TCP's to find out.
     """
 
     def __init__(self, timing: StreamTiming, *, pings: bool, draw: Callable[[], float], now: Mono) -> None:

@@ -1,20 +1,17 @@
-"""Where a request goes: NAPTR, SRV and address records to an ordered list of targets (RFC 3263 4, RFC 2782, RFC 3261 18.1.1).
+"""Where a request goes: NAPTR, SRV and address records to an ordered list of targets (RFC 3263 4, RFC 2782).
 
-`locate` is a generator: it yields the queries that it needs and is sent their answers, so that it reads no network and its driver decides nothing.
+`locate` is a generator: it yields the queries that it needs and is sent their answers. It knows no network, and its driver decides nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from ipaddress import ip_address
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 
-from sidecar.clocks import Addr, Mono
+from sidecar.clocks import Addr
 from sidecar.sip.endpoint import TRANSPORTS, family_of
-from sidecar.sip.fields import Via
-from sidecar.sip.flow import Flow
-from sidecar.sip.routing import DEFAULT_PORT, DEFAULT_TLS_PORT
+from sidecar.sip.targets import Target, default_port, literal_of
 from sidecar.sip.uri import SipUri, bracketed
 
 RecordType = Literal["NAPTR", "SRV", "A", "AAAA"]
@@ -26,8 +23,6 @@ _SRV_NAMES: Final = {"udp": "_sip._udp.", "tcp": "_sip._tcp.", "tls": "_sips._tc
 _MOST_HOSTS: Final = 16
 _MOST_TARGETS: Final = 32
 """What a hostile or careless zone may make us try."""
-_SAFE_SIZE: Final = 1300
-_MTU_MARGIN: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +76,6 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """One place to try. `host` is the domain that was asked for: what a certificate must speak for (RFC 5922 4), whatever SRV made of it."""
-
-    transport: str
-    host: str
-    addr: str
-    port: int
-
-    @property
-    def remote(self) -> Addr:
-        """The address as a flow has it."""
-        return self.addr, self.port
-
-    def __str__(self) -> str:
-        return f"{self.transport}:{bracketed(self.addr)}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
 class Step:
     """One decision, for a person: what was asked or read, what was found, what was made of it."""
 
@@ -126,7 +103,7 @@ def locate(
 ) -> Generator[Queries, Answers, Located]:
     """Yields queries that may be asked at once, is sent the answers in their order, returns the result.
 
-    `transports` are ours in the order of preference, which counts only where the domain states none; `families` are ours in the order to try.
+    `transports` are ours in the order of preference, which counts where the domain states none; `families` are ours in the order to try.
     """
     search = _Search(uri, draw, transports, families)
     yield from search.run()
@@ -152,14 +129,17 @@ class _Search:
         return Located(targets, tuple(self._steps), failure)
 
     def run(self) -> Asking:
-        literal = _literal(self._host)
+        literal = literal_of(self._host)
         stated = self._stated_transport()
         if stated == "":
+            return
+        if not self._transports:
+            self._fail(f"{self._uri.scheme}:", f"{self._uri.scheme} needs TLS, which is not enabled here")
             return
         if literal is not None:
             transport = stated or ("tls" if self._uri.secure else "udp")
             if self._ours(transport):
-                self._add(transport, [(literal, self._uri.port or _default_port(transport))])
+                self._add(transport, [(literal, self._uri.port or default_port(transport))])
                 self._step(f"{self._host} is an address", (), self._chosen())
             return
         if self._uri.port is not None:
@@ -170,7 +150,7 @@ class _Search:
             return
         if stated is not None:
             if self._ours(stated):
-                yield from self._services([(stated, _SRV_NAMES[stated] + self._host)])
+                yield from self._services([(stated, _SRV_NAMES[stated] + self._host)], [stated])
             return
         yield from self._by_naptr()
 
@@ -199,23 +179,25 @@ class _Search:
     def _by_naptr(self) -> Asking:
         query = Query("NAPTR", self._host)
         (answer,) = yield (query,)
-        found = [record for record in answer.records if isinstance(record, Naptr)]
-        usable = sorted(
-            (record for record in found if record.flags.lower() == "s" and _SERVICES.get(record.service.lower()) in self._transports),
-            key=lambda record: (record.order, record.preference),
+        found = sorted(
+            (record for record in answer.records if isinstance(record, Naptr)), key=lambda record: (record.order, record.preference)
         )
+        usable = [record for record in found if record.flags.lower() == "s" and _SERVICES.get(record.service.lower()) in self._transports]
         # 4.1 and RFC 3403 4.1: of what we speak, the lowest order alone counts.
         usable = [record for record in usable if record.order == usable[0].order][:_MOST_HOSTS]
         services = [(_SERVICES[record.service.lower()], record.replacement.rstrip(".")) for record in usable]
         if services:
             self._step(str(query), found, ", then ".join(f"{transport} by {name}" for transport, name in services))
-        else:
-            services = [(transport, _SRV_NAMES[transport] + self._host) for transport in self._transports]
-            self._step(str(query), found, answer.failure or "nothing that we speak: SRV of each transport")
-        yield from self._services(services)
+            yield from self._services(services, list(dict.fromkeys(transport for transport, _ in services)))
+            return
+        self._step(str(query), found, answer.failure or "nothing that we speak: SRV of each transport")
+        # 4.1: with neither NAPTR nor SRV it is UDP for sip and TLS for sips.
+        default = "udp" if "udp" in self._transports else self._transports[0]
+        services = [(transport, _SRV_NAMES[transport] + self._host) for transport in self._transports]
+        yield from self._services(services, [default])
 
-    def _services(self, services: Sequence[tuple[str, str]]) -> Asking:
-        """4.2: SRV of each service in order; without any, the address of the host itself at the default port."""
+    def _services(self, services: Sequence[tuple[str, str]], without: Sequence[str]) -> Asking:
+        """4.2: SRV of each service in order; where none has any, the addresses of the host itself over the transports `without`."""
         queries = tuple(Query("SRV", name) for _, name in services)
         answers = yield queries
         known = False
@@ -231,27 +213,18 @@ class _Search:
                 yield from self._addresses(transport, [(record.host.rstrip("."), record.port) for record in usable], "SRV")
             else:
                 self._step(str(query), (), answer.failure or "none")
-        if not known and (transports := self._without_srv(services)):
-            for transport in transports:
-                yield from self._addresses(transport, [(self._host, _default_port(transport))], "no SRV: the default port")
-
-    def _without_srv(self, services: Sequence[tuple[str, str]]) -> list[str]:
-        """4.1: with neither NAPTR nor SRV it is UDP for sip and TLS for sips; a transport that the URI or NAPTR named stays."""
-        named = list(dict.fromkeys(transport for transport, _ in services))
-        if self._uri.param("transport") or len(named) < len(self._transports) or named != self._transports:
-            return named
-        default = "tls" if self._uri.secure else "udp"
-        return [default] if default in named else named[:1]
+        for transport in () if known else without:
+            yield from self._addresses(transport, [(self._host, default_port(transport))], "no SRV: the default port")
 
     # -- addresses ---------------------------------------------------------------------------------------------------------------------
 
     def _addresses(self, transport: str, hosts: Sequence[tuple[str, int]], because: str) -> Asking:
         """A and AAAA of all hosts at once, kept in the order of the hosts."""
         asked = [(host, port, Query("AAAA" if family == "AAAA" else "A", host)) for host, port in hosts for family in self._families]
-        names = [query for host, _, query in asked if _literal(host) is None]
+        names = [query for host, _, query in asked if literal_of(host) is None]
         answers = dict(zip(names, (yield tuple(names)) if names else (), strict=True))
         for host, port, query in asked:
-            literal = _literal(host)
+            literal = literal_of(host)
             if literal is not None:
                 if family_of(literal) == query.type:
                     self._add(transport, [(literal, port)])
@@ -296,55 +269,3 @@ def ordered_by_weight(records: Iterable[Srv], draw: Draw) -> list[Srv]:
         ordered.append(record)
         left.remove(record)
     return ordered
-
-
-# -- the transport by the size of the request --------------------------------------------------------------------------------------------
-
-
-def preferred_transport(size: int, transport: str, path_mtu: int | None = None) -> str:
-    """18.1.1: `tcp` for a request of `size` octets (its Via included) that would be too long for a datagram, else `transport` as it is."""
-    limit = _SAFE_SIZE if path_mtu is None else path_mtu - _MTU_MARGIN
-    too_long = size > limit if path_mtu is None else size >= limit
-    return "tcp" if transport == "udp" and too_long else transport
-
-
-def sized(targets: Sequence[Target], size: int, transports: Collection[str] = TRANSPORTS) -> tuple[Target, ...]:
-    """The targets for a request of `size` octets: TCP before each UDP target if it is too long, and UDP after it, for a peer that has no TCP (18.1.1)."""
-    result: dict[Target, None] = {}
-    for target in targets:
-        transport = preferred_transport(size, target.transport)
-        if transport in transports:
-            result[replace(target, transport=transport)] = None
-        result[target] = None
-    return tuple(result)
-
-
-# -- dead targets ------------------------------------------------------------------------------------------------------------------------
-
-
-def living_first(targets: Sequence[Target], dead: Mapping[Target, Mono], now: Mono) -> tuple[Target, ...]:
-    """The same targets, those that are to be avoided at `now` behind the others: if all are dead, one may have come back."""
-    return tuple(sorted(targets, key=lambda target: dead.get(target, now) > now))
-
-
-# -- responses ---------------------------------------------------------------------------------------------------------------------------
-
-
-def way_back_anew(via: Via, flow: Flow) -> Flow | None:
-    """The flow for a response whose connection is gone: the source address of its request at the port of sent-by (18.2.2), on the same transport.
-
-    None when neither `received` nor the host is an address; `stamp_via` sees to it that one is.
-    """
-    host = _literal(via.received or via.host)
-    return None if host is None else replace(flow, remote=(host, via.port or _default_port(flow.transport)))
-
-
-def _default_port(transport: str) -> int:
-    return DEFAULT_TLS_PORT if transport == "tls" else DEFAULT_PORT
-
-
-def _literal(host: str) -> str | None:
-    try:
-        return str(ip_address(host))
-    except ValueError:
-        return None

@@ -33,7 +33,7 @@ class Keepalive(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """The stream cannot be followed any further: answer with `error.status` if it is a request, then close. `head` is what came of the message."""
+    """The stream cannot be followed any further: answer a request with `error.status`, then close. `head` is what came of the message."""
 
     error: MalformedMessage
     head: bytes
@@ -43,9 +43,9 @@ Framed = bytes | Keepalive | Broken
 
 
 class StreamFramer:
-    """Cuts one connection's octets. What comes out does not depend on how the stream was split, and each octet is looked at a constant number of times.
+    """Cuts one connection's octets. What comes out does not depend on how the stream was split, and the work is linear in its length.
 
-    Two CRLFs are a ping. A CRLF while a pong is expected is that pong; when a ping of the peer crosses it, three CRLFs come and are one of each in either order.
+    Two CRLFs are a ping. A CRLF while a pong is expected is that pong; if a ping of the peer crosses it, the three CRLFs are one of each.
     """
 
     def __init__(self, *, max_octets: int = MAX_OCTETS, max_head: int = MAX_HEAD) -> None:
@@ -103,7 +103,7 @@ class StreamFramer:
         return message
 
     def _between(self) -> Keepalive | Broken | None:
-        """Take CRLFs until they are a ping or a pong; None when a message begins or nothing is there (7.5: CRLFs before a message mean nothing)."""
+        """Take CRLFs until they are a ping or a pong; None when a message begins (7.5: CRLFs before it are ignored) or nothing is there."""
         while self._buffer.startswith(PONG, self._start):
             self._start += 2
             self._seen = self._start

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import webrtcvad  # type: ignore[import-untyped]
 
 from sidecar.media.decode import RATE, Pcm
-from sidecar.speech.refine import Levels, decibels
+from sidecar.speech.refine import Levels, mean_power
 from sidecar.speech.settings import SpeechSettings
 
 FRAME = RATE // 100
@@ -37,7 +37,7 @@ class Detector:
     def frames(self, pcm: Pcm, lost: npt.NDArray[np.bool_] | None, speech_level: float | None) -> Frames:
         """Judge whole frames. `lost` marks frames of which nothing is known: for a short time they take the state that they found."""
         count = len(pcm) // FRAME
-        level = decibels(np.square(pcm[: count * FRAME].astype(np.float32)).reshape(count, FRAME).mean(axis=1))
+        level = mean_power(pcm[: count * FRAME].astype(np.float32), FRAME)
         quiet = self._settings.quiet_db
         if speech_level is not None:
             quiet = max(quiet, speech_level - self._settings.quiet_under_speech_db)
@@ -48,7 +48,7 @@ class Detector:
         raw = pcm.tobytes()
         judge, width = self._vad.is_speech, 2 * FRAME
         for i in np.flatnonzero(audible).tolist():
-            speech[i] = judge(raw[i * width : (i + 1) * width], RATE)
+            speech[i] = judge(raw[i * width : i * width + width], RATE)
         if lost is not None and lost.any():
             self._hold(speech, lost)
         else:

@@ -53,10 +53,28 @@ def band_power(pcm: Pcm, settings: SpeechSettings) -> Levels:
     spectrum[: round(settings.low_hz / hertz)] = 0
     spectrum[round(settings.high_hz / hertz) + 1 :] = 0
     band = np.fft.irfft(spectrum, _fast_size(size))[:size]
-    power = np.square(band).reshape(-1, HOP).mean(axis=1)
-    padded = np.concatenate([power[:1], power, power[-1:]])
-    smooth = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
+    rows = band.reshape(-1, HOP)
+    power = np.einsum("ij,ij->i", rows, rows) / HOP
+    smooth = power.copy()
+    smooth[1:] += power[:-1]
+    smooth[:-1] += power[1:]
+    smooth[1:-1] /= 3
+    smooth[[0, -1]] /= 2
     return decibels(smooth)
+
+
+def mean_power(samples: npt.NDArray[np.float32], size: int) -> Levels:
+    """Mean square in dB of consecutive frames of `size` samples."""
+    rows = samples.reshape(-1, size)
+    return decibels(np.einsum("ij,ij->i", rows, rows) / size)
+
+
+def stretches(flags: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Starts and ends of the rows of True in `flags`."""
+    padded = np.zeros(len(flags) + 2, np.bool_)
+    padded[1:-1] = flags
+    edges = np.flatnonzero(padded[1:] != padded[:-1])
+    return edges[::2], edges[1::2]
 
 
 def _fast_size(size: int) -> int:
@@ -110,8 +128,7 @@ def crossing(power: Levels, level: float, core: int, side: Side, *, noisy: bool,
     if side == "onset":
         above = above[::-1]
         core = len(above) - 1 - core
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], above, [False])).astype(np.int8)))
-    starts, ends = edges[::2], edges[1::2]
+    starts, ends = stretches(above)
     long_enough = ends - starts >= (settings.shortest_run_in_noise_ms if noisy else settings.shortest_run_ms) // 2
     starts, ends = starts[long_enough], ends[long_enough]
     if len(starts) == 0:

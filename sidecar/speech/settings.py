@@ -13,6 +13,9 @@ class SpeechSettings:
     """WebRTC VAD aggressiveness: 0–2 take noise for speech."""
     join_ms: int = 140
     drop_ms: int = 90
+    """A shorter segment of the detector is dropped; it counts its own hangover in."""
+    shortest_ms: int = 30
+    """So is one that refinement leaves shorter than this."""
     gate_db: float = 13.0
     """What lies further than this under the stream's own speech level is echo or babble."""
     lost_hold_ms: int = 100
@@ -35,9 +38,26 @@ class SpeechSettings:
     shortest_run_in_noise_ms: int = 14
     hole_ms: int = 200
     hole_in_noise_ms: int = 110
-    window_s: float = 12.0
+    window_s: float = 6.0
     """Decoded audio kept for refinement."""
+    level_s: float = 10.0
+    """A segment's level is that of its last seconds."""
+    voiced_correlation: float = 0.5
+    voiced_share: float = 0.1
+    """Sound with a pitch in less than this share of its frames is no speech."""
+    steady_likeness: float = 0.968
+    held_pitch: float = 0.004
+    held_share: float = 0.48
+    """Sound whose spectrum hardly changes from frame to frame, with its strongest component held this often, is a tone or music."""
+    frozen_likeness: float = 0.955
+    """So is sound whose spectrum is still this much the same after 128 ms."""
+    false_start_ms: int = 400
+    """Other sound for less than this right before speech is taken for part of it."""
     sound_db: float = -50.0
     """Quietest sound that counts as audible at all."""
     sound_over_noise_db: float = 10.0
+    sound_under_speech_db: float = 32.0
+    sudden_db: float = 6.0
+    """A single frame of 10 ms counts where it is this much louder than what is audible."""
+    floor_rise_db_s: float = 5.0
     sound_gap_ms: int = 200

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sidecar.media.decode import RATE
-from sidecar.speech.refine import FLOOR_DB, Levels
+from sidecar.speech.refine import FLOOR_DB, Levels, stretches
 from sidecar.speech.settings import SpeechSettings
 
 _FRAME = RATE // 100
@@ -15,29 +15,21 @@ class Sounds:
     def __init__(self, settings: SpeechSettings) -> None:
         self._settings = settings
         self._floor = FLOOR_DB
-        self._quiet = settings.sound_gap_ms // 10
-        self._run = 0
+        self._gap = settings.sound_gap_ms // 10 * _FRAME
+        self._heard_until = -self._gap
         self.onsets: list[int] = []
 
     def frames(self, position: int, levels: Levels, speech_level: float | None) -> None:
         """Take consecutive 10 ms frames that begin at `position`."""
         settings = self._settings
-        audible = settings.sound_db if speech_level is None else max(settings.sound_db, speech_level - 32.0)
-        gap = settings.sound_gap_ms // 10
-        if self._quiet >= gap and levels.max() <= audible:  # most of a call: nothing to hear here
-            low = float(levels.min())
-            self._floor = low if low < self._floor else min(low, self._floor + 0.05 * len(levels))
-            self._run = 0
-            return
-        for i, level in enumerate(levels.tolist()):
-            # The floor falls at once and rises by 5 dB a second.
-            self._floor = level if level < self._floor else min(level, self._floor + 0.05)
-            if level > audible and level > self._floor + settings.sound_over_noise_db:
-                self._run += 1
-                if self._run == 2:
-                    if self._quiet >= gap:
-                        self.onsets.append(position + (i - 1) * _FRAME)
-                    self._quiet = 0
-            else:
-                self._run = 0
-                self._quiet += 1
+        audible = settings.sound_db if speech_level is None else max(settings.sound_db, speech_level - settings.sound_under_speech_db)
+        # The floor falls at once and rises slowly, so that speech does not lift it.
+        self._floor = min(self._floor + settings.floor_rise_db_s * len(levels) / 100, float(levels.min()))
+        starts, ends = stretches(levels > max(audible, self._floor + settings.sound_over_noise_db))
+        for first, last in zip(starts.tolist(), ends.tolist(), strict=True):
+            start = position + first * _FRAME
+            if last - first < 2 and levels[first] <= audible + settings.sudden_db and start > self._heard_until:
+                continue  # a single frame is a sound only where it is loud, as a keystroke is
+            if start - self._heard_until >= self._gap:
+                self.onsets.append(start)
+            self._heard_until = position + last * _FRAME

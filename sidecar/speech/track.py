@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.media.decode import RATE, Pcm
-from sidecar.speech import refine
+from sidecar.speech import refine, voicing
 from sidecar.speech.detector import FRAME, Detector
 from sidecar.speech.history import History
 from sidecar.speech.refine import HOP, Boundary, Levels, Side
@@ -44,12 +44,15 @@ class _Raw:
     onset: Boundary | None = None
     stop: Boundary | None = None
     levels: list[Levels] = field(default_factory=list)
+    judged: int = 0
+    """Samples from the start that were found to be no voice."""
+    voice: bool = False
 
 
 class SpeechTrack:
     """Sink of one stream (`audio`, `silence`, `lost`). `segments()` tells what is known; `finish()` settles the rest.
 
-    `sounds` listens along.
+    With `sounds`, what is heard is noted there, and sounds that fooled the detector are told from a voice.
 
     Invariant: audio older than `window_s` is gone, so every boundary is refined within that time of being heard.
     """
@@ -103,9 +106,7 @@ class SpeechTrack:
         while first > 0 and self._settled[first - 1].end > since:
             first -= 1
         known = self._settled[first:]
-        known += [self._segment(raw) for raw in self._unsettled]
-        if self._open is not None and self._open.onset is not None:
-            known.append(self._segment(self._open))
+        known += [self._segment(raw) for raw in self._growing() if raw.onset is not None]
         return [s for s in known if not self._faint(s)]
 
     def _faint(self, segment: Segment) -> bool:
@@ -127,8 +128,8 @@ class SpeechTrack:
         frames = self._detector.frames(pcm, lost, self._level)
         if self._sounds is not None:
             self._sounds.frames(self._head, frames.level, self._level)
-        edges = np.flatnonzero(np.diff(np.concatenate(([False], frames.speech, [False])).astype(np.int8))).tolist()
-        for first, last in zip(edges[::2], edges[1::2], strict=True):
+        starts, ends = refine.stretches(frames.speech)
+        for first, last in zip(starts.tolist(), ends.tolist(), strict=True):
             self._speech(self._head + first * FRAME, self._head + last * FRAME, frames.level[first:last])
         self._head += count * FRAME
         if self._open is not None and self._head - self._open.end > self._settings.join_ms * _MS:
@@ -145,7 +146,7 @@ class SpeechTrack:
         raw.end = end
         raw.levels.append(levels)
         if len(raw.levels) > 64:  # a long segment's level is that of its last part, about as much as the history holds
-            raw.levels = [np.concatenate(raw.levels)[-int(self._settings.window_s * 100) :]]
+            raw.levels = [np.concatenate(raw.levels)[-int(self._settings.level_s * 100) :]]
 
     def _close(self, raw: _Raw) -> None:
         self._open = None
@@ -158,16 +159,45 @@ class SpeechTrack:
         head, reach, beyond = self._head, self._settings.reach_ms * _MS, self._settings.noise_reach_ms * _MS
         while self._unsettled and (final or head >= self._unsettled[0].end + beyond):
             raw = self._unsettled.pop(0)
+            if not self._is_voice(raw):
+                continue
             following = self._unsettled[0] if self._unsettled else self._open
             if raw.onset is None or raw.start > head - self._within:  # else its audio is gone, and what was found in time stands
                 self._refine_onset(raw)
             raw.stop = self._boundary(raw, "end", following.start if following is not None else head)
             self._keep(raw)
-        growing = self._open
-        if growing is None or growing.onset is not None or growing.end - growing.start < self._settings.drop_ms * _MS:
-            return
-        if head >= growing.start + reach + 50 * _MS:
-            self._refine_onset(growing)
+        for raw in self._growing():
+            long_enough = raw.end - raw.start >= self._settings.drop_ms * _MS
+            if raw.onset is None and long_enough and head >= raw.start + reach + 50 * _MS and self._is_voice(raw):
+                self._refine_onset(raw)
+
+    def _growing(self) -> list[_Raw]:
+        """Segments that have begun and are not settled yet."""
+        return [*self._unsettled, self._open] if self._open is not None else self._unsettled
+
+    def _is_voice(self, raw: _Raw) -> bool:
+        """Whether there is a voice in what was found so far; other sound before it is cut off."""
+        if raw.voice or self._sounds is None:
+            return True
+        while raw.end - raw.start - raw.judged >= self._settings.drop_ms * _MS:
+            at = raw.start + raw.judged
+            if raw.open and self._head < at + voicing.BLOCK:
+                return False  # not enough heard yet
+            block = self._history.between(at, min(at + voicing.BLOCK, raw.end))
+            if voicing.is_voice(block, self._settings):
+                raw.voice = True
+                if raw.judged >= self._settings.false_start_ms * _MS:
+                    self._cut(raw, at + voicing.first_pitch(block, self._settings))
+                return True
+            raw.judged += voicing.STEP
+        return False
+
+    def _cut(self, raw: _Raw, at: int) -> None:
+        """Let speech begin where the sound was faintest around `at`, from which on there is a voice."""
+        low = max(raw.start, at - voicing.STEP)
+        power = refine.band_power(self._history.between(low, min(at + voicing.STEP // 2, raw.end)), self._settings)
+        raw.start = low + int(power.argmin()) * HOP if len(power) else at
+        self._previous_end = max(self._previous_end, raw.start)
 
     def _refine_onset(self, raw: _Raw) -> None:
         before = self._unsettled_before(raw)
@@ -230,7 +260,7 @@ class SpeechTrack:
         segment = self._segment(raw)
         raw.levels.clear()
         self._previous_end = raw.end
-        if segment.end <= segment.start:
+        if segment.end - segment.start < self._settings.shortest_ms * _MS:
             return
         self._settled.append(segment)
         self._by_level[min(len(self._by_level) - 1, max(0, round(-segment.level_db)))] += segment.end - segment.start

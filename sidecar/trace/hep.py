@@ -1,13 +1,14 @@
 """HEP version 3: a SIP message with its addresses and time, as Homer and other capture servers take it. Pure.
 
 A packet is the four octets `HEP3`, its total length in 16 bits, and chunks of vendor (0: generic), type, length (six octets of chunk header
-included) and value, all in network order; after the HEP3 network protocol specification of the sipcapture project, revision 36.
+included) and value, all in network order. Source: the HEP3 network protocol specification of the sipcapture project.
 """
 
 from __future__ import annotations
 
 import struct
 from enum import IntEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from control.contract.redact import redact_correlation
@@ -18,6 +19,7 @@ from sidecar.identity.digest import redact_message
 MAGIC = b"HEP3"
 MAX_PACKET = 0xFFFF
 """What the 16 bits of the total length can say."""
+MAX_U32 = 0xFFFFFFFF
 
 
 class Chunk(IntEnum):
@@ -64,13 +66,14 @@ def encode(message: e.Message, correlation: str, capture_id: int, wall: Wall, *,
 
     `correlation` is the Call-ID of the A leg for the messages of both legs, so that a capture server shows them as one call; `capture_id`
     (32 bits) names this sidecar. Digest responses are masked and correlation tokens replaced by their hash; every other octet is as it was
-    on the wire. Raises TooLong, and ValueError for a flow whose host is not an IP literal or a `capture_id` out of range.
+    on the wire. Raises TooLong, and ValueError for a flow whose host is not an IP literal and for a `capture_id` or time out of range.
     """
     flow = message.flow
     source, destination = (flow.remote, flow.local) if message.direction == "in" else (flow.local, flow.remote)
     seconds, micros = divmod(round(wall * 1_000_000), 1_000_000)
-    if not 0 <= capture_id <= 0xFFFFFFFF:
-        raise ValueError(f"capture id {capture_id} does not fit into 32 bits")
+    for name, number in (("capture id", capture_id), ("time", seconds)):
+        if not 0 <= number <= MAX_U32:
+            raise ValueError(f"{name} {number} does not fit into 32 bits")
     from_ip, to_ip = _ip(source[0]), _ip(destination[0])
     if from_ip.version != to_ip.version:  # a socket that serves both families names its IPv4 peers in mapped form
         from_ip, to_ip = _mapped(from_ip), _mapped(to_ip)
@@ -130,6 +133,7 @@ def _packet(chunks: list[tuple[Chunk, bytes]]) -> bytes:
     return b"".join((MAGIC, _U16.pack(total), *(_CHUNK.pack(0, kind, _CHUNK.size + len(value)) + value for kind, value in chunks)))
 
 
+@lru_cache(maxsize=1024)
 def _ip(host: str) -> IPv4Address | IPv6Address:
     return ip_address(host.partition("%")[0])  # a scope (RFC 4007) has no place in the packet
 

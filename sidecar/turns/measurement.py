@@ -70,11 +70,12 @@ class Measurement:
 
     def packet(self, leg: Leg, data: bytes, arrival: Mono) -> None:
         """Take an RTP packet as the tap saw it."""
-        if leg == "B" and self._first_agent_rtp is None:
+        if self._first_agent_rtp is None and leg == "B":
             self._first_agent_rtp = arrival
-        if self._answered is None:
+        answered = self._answered
+        if answered is None:
             self._early.append((leg, data, arrival))
-        elif arrival >= self._answered:
+        elif arrival >= answered:
             self._sides[leg].packet(data, arrival)
 
     def hold(self, leg: Leg, held: bool, at: Mono) -> None:

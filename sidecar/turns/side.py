@@ -23,7 +23,7 @@ class Side:
         self._sounds = Sounds(settings.speech) if listen else None
         self.track = SpeechTrack(settings.speech, self._sounds)
         self.stream = RtpStream(self.track, settings.stream)
-        self._stepped: float | None = None
+        self._due = 0.0
         self._waiting: list[tuple[bytes, Mono]] = []
         self._located: dict[int, float] = {}
         self._settled_after = int((settings.stream.reach_s + 0.5) * RATE)
@@ -31,19 +31,17 @@ class Side:
     def packet(self, data: bytes, arrival: Mono) -> None:
         """Take a packet. They are analysed together, a step's worth of arrivals at a time."""
         self._waiting.append((data, arrival))
-        if self._stepped is None:
-            self._stepped = arrival
-        elif arrival - self._stepped >= self._settings.step_s:
+        if arrival >= self._due:
             self.advance(arrival)
 
     def look(self, now: Mono) -> None:
         """Analyse what has come, if the last time is long enough ago."""
-        if self._stepped is not None and now - self._stepped >= self._settings.live_step_s:
+        if self._due - now <= self._settings.step_s - self._settings.live_step_s:
             self.advance(now)
 
     def advance(self, now: Mono) -> None:
         """Analyse what has come."""
-        self._stepped = now
+        self._due = now + self._settings.step_s
         self._take()
         self.stream.advance(now)
 

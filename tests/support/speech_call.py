@@ -61,7 +61,7 @@ def clip(audio: Audio, peak: float = 0.35) -> Clip:
 
 
 def voice(seed: int, seconds: float) -> Clip:
-    """Speech-like audio: syllables of a gliding harmonic source through three moving formants, with fricatives and pauses between words."""
+    """Speech-like audio: syllables of a wavering harmonic source through moving formants, fricatives, pauses between words."""
     rng = np.random.default_rng(seed)
     pitch = rng.uniform(95, 210)
     parts: list[Audio] = []
@@ -83,12 +83,13 @@ def _fade(size: int, rng: np.random.Generator) -> Audio:
 def _syllable(rng: np.random.Generator, pitch: float) -> Audio:
     size = int(RATE * rng.uniform(0.12, 0.26))
     time = np.arange(size) / RATE
-    glide = pitch * (1 + rng.uniform(-0.08, 0.08) * time / time[-1])
+    waver = np.interp(time, np.linspace(0, time[-1], 8), rng.normal(0, 0.02, 8))  # no voice holds its pitch
+    glide = pitch * (1 + rng.choice([-1, 1]) * rng.uniform(0.1, 0.3) * time / time[-1] + waver)
     phase = 2 * np.pi * np.cumsum(glide) / RATE
-    formants = [rng.uniform(300, 800), rng.uniform(900, 2200), rng.uniform(2300, 3000)]
-    audio = np.zeros(size)
+    formants = [np.linspace(*rng.uniform(low, high, 2), size) for low, high in ((300, 800), (900, 2200), (2300, 3000))]
+    audio = rng.normal(0, 0.004, size)
     for harmonic in range(1, int(3600 / pitch)):
-        frequency = harmonic * pitch
+        frequency = harmonic * glide
         gain = sum(weight / (1 + ((frequency - f) / 110) ** 2) for weight, f in zip((1.0, 0.5, 0.25), formants, strict=True))
         audio += (gain + 0.01) * np.sin(harmonic * phase)
     envelope = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 0.6

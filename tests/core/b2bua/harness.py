@@ -67,6 +67,8 @@ class Party:
         self.inbox: list[Heard] = []
         self.all: list[Heard] = []
         self.dialog: Dialog | None = None
+        self.asked = Request("NONE", "sip:nobody@192.0.2.1")
+        """What `ask` sent last."""
         self._branches = count(1)
         bench.wire.attach(addr, self._hear)
 
@@ -147,10 +149,24 @@ class Party:
         self.send(answer)
         return answer
 
+    def join(self, invite: Request, answer: Response) -> None:
+        """Take the dialog that a response to this party's INVITE stands for as the current one."""
+        self.dialog = Dialog.uac(invite, answer)
+
+    def join_as_callee(self, invite: Request, tag: str) -> None:
+        """Take the dialog of an earlier answer with `tag` as the current one."""
+        self.dialog = Dialog.uas(invite, response_to(invite, 180, to_tag=tag))
+
     def ask(
         self, method: str, *, headers: Headers = (), body: bytes = b"", contact: str | None = None, source: Addr | None = None
     ) -> Request:
         """Send a request inside the dialog."""
+        self.asked = self.build(method, headers=headers, body=body, contact=contact)
+        self.send(self.asked, source)
+        return self.asked
+
+    def build(self, method: str, *, headers: Headers = (), body: bytes = b"", contact: str | None = None) -> Request:
+        """The next request inside the dialog, unsent."""
         assert self.dialog is not None
         refreshes = method in ("INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER")
         kept = list(headers)
@@ -158,7 +174,6 @@ class Party:
             kept.append(SDP_TYPE)
         made = self.dialog.request(method, headers=kept, body=body, contact=contact or (self.contact() if refreshes else None))
         made.headers.prepend("Via", self.via())
-        self.send(made, source)
         return made
 
     def ack(self, invite: Request, answer: Response, *, headers: Headers = (), body: bytes = b"") -> Request:
@@ -196,9 +211,9 @@ class Bench:
         self,
         *,
         target: str = "sip:agent@192.0.2.20:5070",
-        direction: str = "inbound",
-        platform: str = "generic",
         credentials: Credentials | None = None,
+        host: str = "192.0.2.1",
+        route: dict[str, object] | None = None,
         names: dict[str, str | None] | None = None,
         ports: int = 100,
         wire: Wire | None = None,
@@ -208,10 +223,8 @@ class Bench:
         self.wire = wire or Wire()
         self.names = names or {}
         self.free_ports = ports
-        route = Route(
-            "agent", SipUri.parse(target), direction=direction, platform=platform, credentials=credentials, user="*", host="192.0.2.1"
-        )  # type: ignore[arg-type]
-        fixed = {"listeners": (Listener(SIDECAR, SIDECAR),), "routes": (route,), "trusted": (ip_network("192.0.2.0/24"),)}
+        dialled = Route("agent", SipUri.parse(target), host=host, credentials=credentials, **(route or {}))  # type: ignore[arg-type]
+        fixed = {"listeners": (Listener(SIDECAR, SIDECAR),), "routes": (dialled,), "trusted": (ip_network("192.0.2.0/24"),)}
         self.engine = Engine(Settings(**(fixed | settings)), SeqIds("s"))  # type: ignore[arg-type]
         self.effects: list[tuple[float, e.Effect]] = []
         self.wire.attach(SIDECAR, self._arrive)
@@ -273,6 +286,11 @@ class Bench:
         self.free_ports -= 1
         self.engine.media_opened(call, m_line, PortPairs((base, base + 1), (base + 2, base + 3)), now)
 
+    def resolve(self, host: str | None) -> None:
+        """Answer the last question for a name."""
+        self.engine.resolved(self.facts(e.Resolve)[-1].token, host, "no such name", self.clock.now)
+        self.pump()
+
     def facts(self, kind: type[T]) -> list[T]:
         """Every effect or fact of one type, in order."""
         return [effect for _, effect in self.effects if isinstance(effect, kind)]
@@ -318,7 +336,7 @@ class Bench:
                 ("CSeq", "17 INVITE"),
                 ("Contact", who.contact()),
                 *headers,
-                *([SDP_TYPE] if body else []),
+                *([SDP_TYPE] if body and not any(name == "Content-Type" for name, _ in headers) else []),
             ],
             body,
         )
@@ -351,7 +369,7 @@ class Bench:
         return got
 
     def over(self) -> None:
-        """What must hold after every scenario: each call told once that it ended and once that it is gone, in order, and nothing is left."""
+        """What must hold after every scenario: each call told once that it ended, then once that it is gone, and nothing is left."""
         self.run(PAST_EVERY_TIMER)
         told = [effect for _, effect in self.effects if not isinstance(effect, e.SendSip | e.OpenMedia | e.Resolve | e.Refused)]
         for call in dict.fromkeys(fact.call for fact in told):

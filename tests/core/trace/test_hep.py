@@ -115,11 +115,11 @@ def test_the_largest_message_that_fits_and_the_next_one() -> None:
         packet(b"x" * (room + 1))
 
 
-@pytest.mark.parametrize("capture_id", [-1, 2**32])
-def test_a_capture_id_beyond_32_bits_is_refused(capture_id: int) -> None:
+@pytest.mark.parametrize(("capture_id", "wall"), [(-1, EPOCH), (2**32, EPOCH), (1, -1.0), (1, 2.0**32)])
+def test_what_32_bits_cannot_hold_is_refused(capture_id: int, wall: float) -> None:
     message = e.Message(CALL, "A", "in", B, b"", retransmission=False)
     with pytest.raises(ValueError, match="32 bits"):
-        hep.encode(message, CALL_ID, capture_id, Wall(EPOCH))
+        hep.encode(message, CALL_ID, capture_id, Wall(wall))
 
 
 @given(st.binary(max_size=300), st.text(max_size=60).filter(lambda text: text.isascii() or text.isprintable()))

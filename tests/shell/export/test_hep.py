@@ -250,3 +250,9 @@ def test_server_forms(text: str, server: Server) -> None:
 def test_what_names_no_server_is_refused_with_its_text(text: str) -> None:
     with pytest.raises(ValueError, match=r"^'"):
         Server.parse(text)
+
+
+@pytest.mark.parametrize("capture_id", [-1, 2**32])
+def test_a_capture_id_beyond_32_bits_is_refused_at_once(capture_id: int) -> None:
+    with pytest.raises(ValueError, match="32 bits"):
+        HepExporter("127.0.0.1:9", capture_id)

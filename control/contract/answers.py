@@ -1,0 +1,196 @@
+"""What the API answers besides a call itself. The OpenAPI document is made from these models, and so are the answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from control.contract.call import Call, Kind, Model, Percentiles
+from control.contract.facts import Leg
+
+DeliveryState = Literal["pending", "delivered", "dead", "superseded"]
+
+
+class CallPage(Model):
+    """Calls, newest first. `next` is the cursor of the page after this one; null: this is the last."""
+
+    calls: list[Call]
+    next: str | None
+
+
+class Message(Model):
+    """A SIP message as it was on the wire: digest responses redacted, correlation tokens hashed."""
+
+    seq: int
+    at: datetime
+    elapsed_ms: float
+    """Since the call's first fact."""
+    leg: Leg
+    direction: Literal["in", "out"]
+    transport: str
+    local: str
+    remote: str
+    text: str
+    retransmission: bool
+
+
+class Messages(Model):
+    """The SIP messages of both legs, in order."""
+
+    call: str
+    messages: list[Message]
+
+
+class Summary(Model):
+    """Counts by value, and percentiles in milliseconds: always with n, and no p95 under n = 20."""
+
+    calls: int
+    outcome: dict[str, int]
+    kind: dict[str, int]
+    status: dict[str, int]
+    reason: dict[str, int]
+    response_latency_ms: Percentiles
+    greeting_ms: Percentiles
+    difference_ms: Percentiles
+    """Wire minus reported, for turns that both sides measured."""
+
+
+class Identity(Model):
+    """What an agent that cannot read SIP headers needs of the call it is in."""
+
+    id: str
+    sip_call_id: str
+    b_leg_call_ids: list[str]
+    from_: str = Field(alias="from")
+    to: str
+    recipient: str | None
+    kind: Kind
+    started_at: datetime
+
+
+class CallEvent(Model):
+    """Data of the server-sent event `call`: a call's state after a change. The event's id resumes a stream."""
+
+    id: str
+    sip_call_id: str
+    kind: Kind
+    route: str
+    sidecar: str
+    status: int | None
+    ended: bool
+    outcome: str
+    turns: int
+
+
+class Delivery(Model):
+    """One thing in the outbox. `call_id` is the provider's, `call` the id of ours that it is about."""
+
+    id: int
+    destination: str
+    kind: str
+    call_id: str
+    call: str | None
+    workspace_id: str
+    agent_id: str
+    state: DeliveryState
+    attempts: int
+    next_at: datetime | None
+    """When it is tried next; null unless pending."""
+    under_way: bool
+    last_error: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class DeliveryPage(Model):
+    """Deliveries, newest first."""
+
+    deliveries: list[Delivery]
+    next: str | None
+
+
+class SidecarSeen(Model):
+    """A sidecar that has uploaded. `version` is that of its facts."""
+
+    name: str
+    version: int
+    first_seen_at: datetime
+    last_seen_at: datetime
+    facts: int
+    live_calls: int
+
+
+class Sidecars(Model):
+    """All sidecars by name."""
+
+    sidecars: list[SidecarSeen]
+
+
+class AuditEntry(Model):
+    """A change: `actor` is `token:NAME`, `cli…`, or `anonymous` where no token is asked for."""
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    target: str
+    detail: dict[str, Any]
+    source: str | None
+    request_id: str | None
+
+
+class AuditPage(Model):
+    """Changes, newest first."""
+
+    entries: list[AuditEntry]
+    next: str | None
+
+
+class CreateCall(BaseModel):
+    """An agent's report, of which control reads a few members and leaves every byte of the others as it came."""
+
+    model_config = ConfigDict(extra="allow")
+
+    call_id: str = Field(min_length=1, max_length=200)
+    """The provider's id: a repetition under the same one changes nothing."""
+    sip_call_id: str | None = None
+    recipient: str | None = None
+    sip_headers: dict[str, Any] | None = None
+
+
+class CreateCallAnswer(Model):
+    """What the evaluator's clients expect. `recording_upload` only when the report asked for it and the evaluator gave one in time."""
+
+    id: int
+    provider_call_id: str
+    is_new: bool
+    recording_upload: Any = None
+
+
+class Health(Model):
+    """Alive."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(Model):
+    """Ready, with the inner state of the parts."""
+
+    status: Literal["ok"] = "ok"
+    delivery: dict[str, Any]
+    events: dict[str, Any]
+    access: dict[str, Any]
+
+
+class ProblemDetails(BaseModel):
+    """RFC 9457. `detail` says what to do; `request_id` finds it in the log."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str

@@ -1,0 +1,72 @@
+"""Indexes for every filter alone and for all together, matching by index, order within a call, and what webhooks were told."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_FILTERS = ["started_us", "id", "kind", "outcome", "route", "sidecar", "status", "latency_ms"]
+
+
+def upgrade() -> None:
+    op.add_column("calls", sa.Column("told", sa.String(length=16), nullable=True))
+    op.create_index("ix_calls_ended_us_started_us", "calls", ["ended_us", "started_us"], unique=False)
+    op.create_index("ix_calls_all_filters", "calls", _FILTERS, unique=False)
+    op.add_column("probe", sa.Column("pad", sa.LargeBinary(), nullable=True))
+    op.create_table(
+        "strays",
+        sa.Column("call", sa.String(length=64), nullable=False),
+        sa.Column("since_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("call", name=op.f("pk_strays")),
+    )
+    op.create_index(op.f("ix_strays_since_us"), "strays", ["since_us"], unique=False)
+    _of_reports("claims", sa.Column("value", sa.String(length=512), nullable=False))
+    _of_reports("conflicts", sa.Column("call", sa.String(length=64), nullable=False))
+    op.drop_index("ix_reports_frozen_received_us", table_name="reports")
+    op.create_index("ix_reports_received_us", "reports", ["received_us"], unique=False)
+    _deliveries()
+
+
+def _of_reports(table: str, key: sa.Column[str]) -> None:
+    op.create_table(
+        table,
+        key,
+        sa.Column("report", _ID, nullable=False),
+        sa.ForeignKeyConstraint(["report"], ["reports.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint(key.name, "report", name=op.f(f"pk_{table}")),
+    )
+    op.create_index(op.f(f"ix_{table}_report"), table, ["report"], unique=False)
+
+
+def _deliveries() -> None:
+    if op.get_bind().dialect.name != "sqlite":  # SQLite holds no text to its length, and rebuilds a table to change a type
+        op.alter_column("deliveries", "kind", type_=sa.String(length=32), existing_nullable=False)
+    op.drop_index("ix_deliveries_state_next_at_us", table_name="deliveries")
+    op.drop_index(op.f("ix_deliveries_call"), table_name="deliveries")
+    pending = sa.text("state = 'pending'")
+    for name, columns in (("due", ["destination", "next_at_us"]), ("ahead", ["call", "destination", "id"])):
+        op.create_index(f"ix_deliveries_{name}", "deliveries", columns, unique=False, sqlite_where=pending, postgresql_where=pending)
+    for column in ("state", "call", "label"):
+        op.create_index(f"ix_deliveries_{column}_id", "deliveries", [column, "id"], unique=False)
+    op.create_index("ix_deliveries_finished_us", "deliveries", ["finished_us"], unique=False)
+
+
+def downgrade() -> None:
+    for name in ("due", "ahead", "state_id", "call_id", "label_id", "finished_us"):
+        op.drop_index(f"ix_deliveries_{name}", table_name="deliveries")
+    op.create_index(op.f("ix_deliveries_call"), "deliveries", ["call"], unique=False)
+    op.create_index("ix_deliveries_state_next_at_us", "deliveries", ["state", "next_at_us"], unique=False)
+    op.drop_index("ix_reports_received_us", table_name="reports")
+    op.create_index("ix_reports_frozen_received_us", "reports", ["frozen", "received_us"], unique=False)
+    for table in ("conflicts", "claims", "strays"):
+        op.drop_table(table)
+    op.drop_column("probe", "pad")
+    op.drop_index("ix_calls_all_filters", table_name="calls")
+    op.drop_index("ix_calls_ended_us_started_us", table_name="calls")
+    op.drop_column("calls", "told")

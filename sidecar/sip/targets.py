@@ -1,0 +1,83 @@
+"""Places to send to: which transport fits a request's size, which ones to try first, and the way of a response that lost its connection."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from typing import Final
+
+from sidecar.clocks import Addr, Mono
+from sidecar.sip.endpoint import TRANSPORTS
+from sidecar.sip.fields import Via
+from sidecar.sip.flow import Flow
+from sidecar.sip.routing import DEFAULT_PORT, DEFAULT_TLS_PORT
+from sidecar.sip.uri import bracketed
+
+_SAFE_SIZE: Final = 1300
+_MTU_MARGIN: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One place to try. `host` is the domain that was asked for: a certificate must speak for it, whatever SRV made of it (RFC 5922 4)."""
+
+    transport: str
+    host: str
+    addr: str
+    port: int
+
+    @property
+    def remote(self) -> Addr:
+        """The address as a flow has it."""
+        return self.addr, self.port
+
+    def __str__(self) -> str:
+        return f"{self.transport}:{bracketed(self.addr)}:{self.port}"
+
+
+def preferred_transport(size: int, transport: str, path_mtu: int | None = None) -> str:
+    """18.1.1: `tcp` for a request of `size` octets (its Via included) that would be too long for a datagram, else `transport` as it is."""
+    too_long = size > _SAFE_SIZE if path_mtu is None else size > path_mtu - _MTU_MARGIN
+    return "tcp" if transport == "udp" and too_long else transport
+
+
+def sized(targets: Sequence[Target], size: int, transports: Collection[str] = TRANSPORTS) -> tuple[Target, ...]:
+    """The targets for a request of `size` octets: if that is too long for UDP, TCP stands before each UDP target.
+
+    The UDP target stays behind it, for a peer that has no TCP (18.1.1). `transports` are those that we have.
+    """
+    result: dict[Target, None] = {}
+    for target in targets:
+        transport = preferred_transport(size, target.transport)
+        if transport in transports:
+            result[replace(target, transport=transport)] = None
+        result[target] = None
+    return tuple(result)
+
+
+def living_first(targets: Sequence[Target], dead: Mapping[Target, Mono], now: Mono) -> tuple[Target, ...]:
+    """The same targets, those that are to be avoided at `now` behind the others: if all are dead, one may have come back."""
+    return tuple(sorted(targets, key=lambda target: dead.get(target, now) > now))
+
+
+def way_back_anew(via: Via, flow: Flow) -> Flow | None:
+    """The flow of a response whose connection is gone: the source address of its request at the port of sent-by (18.2.2), same transport.
+
+    None when neither `received` nor the host is an address; `stamp_via` sees to it that one is.
+    """
+    host = literal_of(via.received or via.host)
+    return None if host is None else replace(flow, remote=(host, via.port or default_port(flow.transport)))
+
+
+def default_port(transport: str) -> int:
+    """The port where a URI or Via names none (19.1.2)."""
+    return DEFAULT_TLS_PORT if transport == "tls" else DEFAULT_PORT
+
+
+def literal_of(host: str) -> str | None:
+    """An IP address in its shortest spelling; None for a name."""
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return None
