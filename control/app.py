@@ -6,35 +6,44 @@ import asyncio
 import signal
 import socket
 import sys
-import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 
 import aiohttp
 import structlog
 from aiohttp import web
+from aiohttp.resolver import DefaultResolver
 
+from control.addresses import PublicOnly
 from control.api.access import Access
 from control.api.events import Broker
 from control.api.ingest import MOST_BYTES
-from control.api.problems import problems
+from control.api.problems import name_response, problems
 from control.api.routes import add_routes
 from control.api.state import STATE, State
 from control.clock import SECOND, now_us
 from control.config import ControlConfig, load, split_address
-from control.delivery import outbox, sweeper
+from control.delivery import outbox, sweeper, webhook
+from control.delivery.destination import Destination
 from control.delivery.tuner import Tuner
 from control.delivery.worker import Worker
+from control.delivery.workers import Workers
 from control.errors import StartupError
-from control.ingest.reports import Sender
-from control.store import open_store
+from control.ingest.facts import Intake
+from control.ingest.reports import DESTINATION, Sender
+from control.store import Store, open_store
+from control.store.announce import Hook
+from control.store.live import Listener
 from control.store.vault import open_vault
 
 log = structlog.get_logger()
 
 _SHUTDOWN_S = 10.0
-_LEASE_MARGIN_S = 15.0
+_LEASE_MARGIN_S = 5.0
+_LAST_ATTEMPTS_S = 3.0
+"""How long attempts under way may take when control stops; their deliveries are handed over afterwards."""
+_WEBHOOK_S = 15.0
 _SWEEP_S = 1.0
 _DAY_S = 86_400
 
@@ -43,6 +52,7 @@ def create_app(config: ControlConfig) -> web.Application:
     """The application; its parts come to life when it starts. A start that fails raises StartupError."""
     access = Access(config)
     app = web.Application(middlewares=[problems], client_max_size=MOST_BYTES + 1)
+    app.on_response_prepare.append(name_response)
     add_routes(app, access)
 
     async def parts(app: web.Application) -> AsyncIterator[None]:
@@ -60,35 +70,55 @@ def create_app(config: ControlConfig) -> web.Application:
 
 @asynccontextmanager
 async def _running(config: ControlConfig, access: Access) -> AsyncIterator[State]:
-    """Store, outbox worker and sweeper; on exit the tasks end before the store closes."""
+    """Store, outbox workers and sweeper; on exit the tasks end before the store closes."""
     store = await open_store(config)
+    store.hooks = tuple(Hook(webhook.destination(hook.url), frozenset(hook.events)) for hook in config.webhooks)
     try:
         vault = open_vault(config)
-        if store.single_process:
-            await outbox.release_leases(store, now_us())
+        await access.attach(store, vault)
         broker = Broker()
-        async with aiohttp.ClientSession(auto_decompress=True) as session:
-            evaluator = config.evaluator
-            worker = Worker(
-                store,
-                Tuner(session, evaluator.base_url, evaluator.timeout_s, lambda: datetime.now(UTC)),
-                lambda sealed: evaluator.key or vault.open(sealed),
-                owner=uuid.uuid4().hex,
-                waits=outbox.Patience(int(config.enrich_wait_s * SECOND), int(config.enrich_max_s * SECOND)),
-                lease_s=evaluator.timeout_s + _LEASE_MARGIN_S,
-                changed=broker.call_changed,
-            )
-            state = State(config, store, vault, worker, access, broker, failures={})
+        async with AsyncExitStack() as sessions:
+            workers = await _workers(config, store, access, broker, sessions)
+            if store.single_process:
+                await outbox.release_leases(store, now_us())
+            await outbox.abandon(store, workers.destinations, now_us())
+            state = State(config, store, vault, workers, access, broker, failures={}, intake=Intake(store, _us(config.enrich_wait_s)))
             async with _tasks(state):
                 yield state
+            await state.intake.close()
+            await outbox.give_back(store, store.name, now_us())
     finally:
         await store.close()
+
+
+async def _workers(config: ControlConfig, store: Store, access: Access, broker: Broker, sessions: AsyncExitStack) -> Workers:
+    """One worker for the evaluator and one for each webhook. `sessions` closes what they send with."""
+    waits = outbox.Patience(_us(config.enrich_wait_s), _us(config.enrich_max_s))
+    timeout_s = config.evaluator.timeout_s
+
+    def worker(name: str, destination: Destination, key_of: Callable[[bytes | None], str | None], timeout_s: float) -> Worker:
+        lease_s = timeout_s + _LEASE_MARGIN_S
+        return Worker(store, name, destination, key_of, owner=store.name, waits=waits, lease_s=lease_s, changed=broker.call_changed)
+
+    session = await sessions.enter_async_context(aiohttp.ClientSession(auto_decompress=True))
+    tuner = Tuner(session, config.evaluator.base_url, timeout_s, _now)
+    hooks: list[Worker] = []
+    for hook in config.webhooks:
+        resolver = DefaultResolver() if hook.allow_private else PublicOnly(DefaultResolver())
+        own = await sessions.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver)))
+        receiver = webhook.Webhook(own, hook.url, hook.key, _WEBHOOK_S, _now)
+        hooks.append(worker(webhook.destination(hook.url), receiver, lambda _: None, _WEBHOOK_S))
+    return Workers(worker(DESTINATION, tuner, access.delivery_key, timeout_s), hooks)
 
 
 @asynccontextmanager
 async def _tasks(state: State) -> AsyncIterator[None]:
     sweep = sweeper.run(state.store, _policy(state.config), state.broker.call_changed, state.worker.wake, _SWEEP_S)
-    tasks = [asyncio.create_task(state.worker.run(), name="outbox"), asyncio.create_task(sweep, name="sweeper")]
+    outbox_task = asyncio.create_task(state.worker.run(), name="outbox")
+    tasks = [outbox_task, asyncio.create_task(sweep, name="sweeper")]
+    if not state.store.single_process:
+        listener = Listener(state.store, state.broker.call_changed, lambda: bool(state.broker.describe()["watchers"]))
+        tasks.append(asyncio.create_task(listener.run(), name="listener"))
 
     def ended(task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
@@ -101,9 +131,19 @@ async def _tasks(state: State) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        state.worker.stop()
+        await asyncio.wait({outbox_task}, timeout=_LAST_ATTEMPTS_S)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _us(seconds: float) -> int:
+    return int(seconds * SECOND)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _policy(config: ControlConfig) -> sweeper.Policy:
@@ -126,9 +166,10 @@ async def serving(config: ControlConfig) -> AsyncIterator[str]:
         runner = web.AppRunner(create_app(config), access_log=None, shutdown_timeout=_SHUTDOWN_S)
         try:
             await runner.setup()
-            await web.SockSite(runner, sock).start()
+            tls = config.tls.context() if config.tls is not None else None
+            await web.SockSite(runner, sock, ssl_context=tls).start()
             shown = f"[{host}]" if ":" in host else host
-            yield f"http://{shown}:{sock.getsockname()[1]}"
+            yield f"{'https' if tls is not None else 'http'}://{shown}:{sock.getsockname()[1]}"
         finally:
             await runner.cleanup()
     finally:
@@ -180,7 +221,9 @@ def setup_logging() -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([] if terminal else [structlog.processors.format_exc_info]),
-            structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
+            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+            if terminal
+            else structlog.processors.JSONRenderer(),
         ],
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
     )

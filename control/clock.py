@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 SECOND = 1_000_000
 """One second in the unit of stored times."""
+DAY = 86_400 * SECOND
+"""One day in the same unit."""
 
 
 def now_us() -> int:

@@ -25,6 +25,7 @@ from sidecar.b2bua.routes import Route
 from sidecar.clocks import Mono
 from sidecar.config import Route as RouteConfig
 from sidecar.config import SidecarConfig, parse_listen, revealed
+from sidecar.exports import Exports
 from sidecar.identity.digest import Credentials, DigestServer
 from sidecar.identity.inbound import Policy
 from sidecar.identity.presets import Preset
@@ -80,6 +81,9 @@ class Sidecar:
         self.reporter = Reporter(spool, url=config.control.url, token=revealed(config.control.token), sidecar=config.name)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.reporter.aclose)
+            self.exports = Exports(config, self.reporter)
+            stack.push_async_callback(self.exports.stop)
+            await self.exports.start()
             listeners = await self._listen(stack)
             host = config.sip.addresses[0][0]
             self.pool = PortPool(host, *config.media.ports)
@@ -194,8 +198,9 @@ class Sidecar:
             case e.Refused(reason, source, method):
                 log.warning("request refused", reason=reason, source=f"{source[0]}:{source[1]}", method=method)
             case e.Started():
-                self.sessions[effect.call] = Session(effect.call, self.config.name, self.reporter, self.pool, self._media_host)
+                self.sessions[effect.call] = Session(effect.call, self.config.name, self.exports, self.pool, self._media_host)
                 self._idle.clear()
+                self.exports.sip(effect)
                 self._session(effect.call).record(effect, now)
                 log.info("call started", call=effect.call, route=effect.route, kind=effect.kind, sip_call_id=effect.sip_call_id)
             case e.Ended():
@@ -208,7 +213,10 @@ class Sidecar:
             case e.Gone():
                 self._session(effect.call).record(effect, now)
                 self._forget_when_closed(effect.call)
-            case e.Message() | e.Dialled() | e.HopProven() | e.Learned() | e.Found() | e.Challenged() | e.Answered():
+            case e.Message():
+                self.exports.sip(effect)
+                self._session(effect.call).record(effect, now)
+            case e.Dialled() | e.HopProven() | e.Learned() | e.Found() | e.Challenged() | e.Answered():
                 self._session(effect.call).record(effect, now)
             case _ as never:
                 assert_never(never)

@@ -55,6 +55,7 @@ class Status:
             "engine": self._sidecar.engine.describe(),
             "rtp_port_pairs_free": self._sidecar.pool.free,
             "reporter": self._sidecar.reporter.describe(),
+            "exports": self._sidecar.exports.describe(),
         }
 
     def drain(self) -> None:

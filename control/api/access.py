@@ -177,7 +177,7 @@ class Access:
         return self._vault.seal(_MAPPED + json.dumps({"token": identity.name, "key": identity.mapping.key}))
 
     def delivery_key(self, sealed: bytes | None) -> str | None:
-        """The evaluator's key for a delivery: of the token its report came with, as it is now; else the configuration's; else the sender's."""
+        """The evaluator's key for a delivery: that of the report's token, the configuration's, or the sender's, in this order."""
         opened = self._vault.open(sealed)
         if opened is None or not opened.startswith(_MAPPED):
             return self._evaluator_key or opened

@@ -2,84 +2,134 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from aiohttp import web
+from sqlalchemy.exc import SQLAlchemyError
 
-from control.api import queries
-from control.api.ladder import render
+from control.api import evidence, ladder, ladder_svg, pcap, queries
+from control.api.answering import preferred
+from control.api.parameters import CallFilter, CallQuery, CurrentQuery, LadderQuery, Query
 from control.api.problems import Problem
 from control.api.state import STATE
 from control.contract import facts as f
+from control.contract.answers import CallPage, Identity, Message, Messages, Summary
+from control.contract.call import Call
 from control.contract.redact import redact_correlation
 from control.ingest.facts import trace
 
 
-async def list_calls(request: web.Request) -> web.Response:
-    """`{"calls": […], "next": cursor or null}`, newest first."""
+async def list_calls(request: web.Request, query: CallQuery) -> CallPage:
+    """A page of calls, newest first."""
     async with request.app[STATE].store.read() as conn:
-        page = await queries.page(conn, request.query)
-    return web.json_response({"calls": [call.as_json() for call in page.calls], "next": page.cursor})
+        page = await queries.page(conn, query)
+    return CallPage(calls=page.calls, next=page.cursor)
 
 
-async def show_call(request: web.Request) -> web.Response:
+async def show_call(request: web.Request, query: Query) -> Call:
     """The call object."""
     async with request.app[STATE].store.read() as conn:
-        call = await queries.one(conn, request.match_info["id"])
-    return web.json_response(call.as_json())
+        return await queries.one(conn, request.match_info["id"])
 
 
-async def show_messages(request: web.Request) -> web.Response:
-    """`{"messages": […]}`: the SIP messages of both legs in order, correlation tokens hashed."""
-    async with request.app[STATE].store.read() as conn:
-        call = await queries.one(conn, request.match_info["id"])
-        facts = await trace(conn, call.id)
-    return web.json_response({"call": call.id, "messages": [_message(fact) for fact in facts if isinstance(fact, f.SipMessage)]})
+async def show_messages(request: web.Request, query: Query) -> Messages:
+    """The SIP messages of both legs in order, correlation tokens hashed."""
+    call, facts = await _told(request)
+    return Messages(call=call.id, messages=[_message(fact) for fact in facts if isinstance(fact, f.SipMessage)])
 
 
-async def show_ladder(request: web.Request) -> web.Response:
-    """The ladder as text."""
-    wanted = request.query.get("format", "text")
-    if wanted != "text":
-        raise Problem(400, "the ladder comes as text: leave format out, or say format=text")
-    async with request.app[STATE].store.read() as conn:
-        call = await queries.one(conn, request.match_info["id"])
-        text = render(call, await trace(conn, call.id))
-    return web.Response(text=text, content_type="text/plain", charset="utf-8")
+async def show_ladder(request: web.Request, query: LadderQuery) -> web.Response:
+    """The ladder as text, as a drawing, or as the source of a sequence diagram."""
+    call, facts = await _told(request)
+    match query.format:
+        case "svg":
+            # Whatever a stranger's SIP message says, the drawing may not become a page that runs.
+            policy = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+            return web.Response(text=ladder_svg.render_svg(call, facts), content_type="image/svg+xml", charset="utf-8", headers=policy)
+        case "mermaid":
+            return web.Response(text=ladder_svg.render_mermaid(call, facts), content_type="text/plain", charset="utf-8")
+        case _:
+            return web.Response(text=ladder.render(call, facts), content_type="text/plain", charset="utf-8")
 
 
-async def show_summary(request: web.Request) -> web.Response:
+async def show_pcap(request: web.Request, query: Query) -> web.Response:
+    """The SIP messages as a capture file."""
+    call, facts = await _told(request)
+    return web.Response(body=pcap.capture(facts), content_type="application/vnd.tcpdump.pcap", headers=_named(call, "pcap"))
+
+
+async def show_evidence(request: web.Request, query: Query) -> web.Response:
+    """What is known of the call as one file for a person."""
+    call, facts = await _told(request)
+    page = evidence.render(call, facts)
+    return web.Response(text=page, content_type="text/html", charset="utf-8", headers={"Content-Security-Policy": evidence.POLICY})
+
+
+async def show_summary(request: web.Request, query: CallFilter) -> Summary:
     """Counts and percentiles over the filters of `list_calls`."""
     async with request.app[STATE].store.read() as conn:
-        return web.json_response(await queries.summary(conn, request.query))
+        return await queries.summary(conn, query)
 
 
-async def current_call(request: web.Request) -> web.Response:
-    """The identity of the one live call that fits `to`, `from`, `sip_call_id`: 404 for none, 409 with candidates for several."""
-    async with request.app[STATE].store.read() as conn:
-        found = await queries.current(conn, request.query)
-    identities = [
-        {"id": call.id, "sip_call_id": call.sip_call_id, "b_leg_call_ids": call.b_leg_call_ids, "from": call.from_, "to": call.to,
-         "recipient": call.recipient, "kind": call.kind, "started_at": call.started_at.isoformat()}
-        for call in found
-    ]  # fmt: skip
-    if not identities:
-        raise Problem(404, "no live call fits: facts reach control within a second or two of the INVITE, so ask again shortly")
-    if len(identities) > 1:
-        raise Problem(409, f"{len(identities)} live calls fit: add from= or sip_call_id=", candidates=identities)
-    return web.json_response(identities[0])
-
-
-async def events(request: web.Request) -> web.StreamResponse:
-    """Server-sent events: `call` whenever a call changed."""
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+async def export_calls(request: web.Request, query: CallFilter) -> web.StreamResponse:
+    """All calls under the filters of `list_calls`, one JSON object a line; a page at a time, so that memory stays flat."""
+    store = request.app[STATE].store
+    lines = queries.lines(store, query)
+    first = await anext(lines, b"")  # a store that fails is told before the answer has begun
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store", "Vary": "Accept-Encoding"})
+    coding = preferred(request.headers.get("Accept-Encoding", ""))
+    if coding is not None:
+        response.enable_compression(coding)
     await response.prepare(request)
-    await request.app[STATE].broker.stream(response)
+    try:
+        await response.write(first)
+        async for page in lines:
+            await response.write(page)
+        await response.write_eof()
+    except ConnectionError:
+        return response  # the reader went
+    except SQLAlchemyError:
+        # The status is out: only a connection that breaks off can still say that the list is not whole.
+        if request.transport is not None:
+            request.transport.abort()
+        raise
     return response
 
 
-def _message(fact: f.SipMessage) -> dict[str, Any]:
-    shown: dict[str, Any] = json.loads(fact.model_dump_json(exclude={"call", "kind"}))
-    shown["text"] = redact_correlation(fact.text)
-    return shown
+async def current_call(request: web.Request, query: CurrentQuery) -> Identity:
+    """The identity of the one live call that fits `to`, `from`, `sip_call_id`: 404 for none, 409 with candidates for several."""
+    async with request.app[STATE].store.read() as conn:
+        found = await queries.current(conn, query)
+    identities = [_identity(call) for call in found]
+    if not identities:
+        raise Problem(404, "no live call fits: facts reach control within a second or two of the INVITE, so ask again shortly")
+    if len(identities) > 1:
+        candidates = [identity.model_dump(mode="json", by_alias=True) for identity in identities]
+        raise Problem(409, f"{len(identities)} live calls fit: add from= or sip_call_id=", candidates=candidates)
+    return identities[0]
+
+
+async def _told(request: web.Request) -> tuple[Call, list[f.Fact]]:
+    async with request.app[STATE].store.read() as conn:
+        call = await queries.one(conn, request.match_info["id"])
+        return call, await trace(conn, call.id)
+
+
+def _identity(call: Call) -> Identity:
+    return Identity(
+        id=call.id,
+        sip_call_id=call.sip_call_id,
+        b_leg_call_ids=call.b_leg_call_ids,
+        from_=call.from_,
+        to=call.to,
+        recipient=call.recipient,
+        kind=call.kind,
+        started_at=call.started_at,
+    )
+
+
+def _message(fact: f.SipMessage) -> Message:
+    return Message(**{**fact.model_dump(exclude={"call", "kind"}), "text": redact_correlation(fact.text)})
+
+
+def _named(call: Call, ending: str) -> dict[str, str]:
+    name = "".join(sign for sign in call.id if sign.isascii() and (sign.isalnum() or sign in "-_"))
+    return {"Content-Disposition": f'attachment; filename="{name or "call"}.{ending}"'}

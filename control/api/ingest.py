@@ -8,12 +8,15 @@ from typing import Any
 from aiohttp import web
 from pydantic import ValidationError
 
+from control.api.parameters import ReportQuery
 from control.api.problems import Problem
 from control.api.state import STATE, State
+from control.api.table import REPORTER
 from control.clock import now_us
 from control.contract import VERSION
-from control.contract.facts import FactBatch
-from control.ingest import facts, reports
+from control.contract.answers import CreateCallAnswer
+from control.contract.facts import FactBatch, FactReceipt
+from control.ingest import reports
 from control.matching.claim import Unreadable
 
 MOST_BYTES = 10 * 1024 * 1024
@@ -21,10 +24,59 @@ _UPLOAD_WAIT_S = 8.0
 """A sender that asked for an upload target waits this long for the evaluator's answer; SDKs give up after 15 s at the earliest."""
 
 
-async def post_facts(request: web.Request) -> web.Response:
+async def post_facts(request: web.Request, query: object) -> FactReceipt:
     """FactBatch in, FactReceipt out. A batch of another version is refused with both numbers, before anything in it is read."""
     state = request.app[STATE]
-    raw = await request.read()
+    stored = await state.intake.accept(_batch(await request.read()), now_us())
+    for call in stored.changed:
+        state.broker.call_changed(call)
+    if stored.due:
+        state.worker.wake()
+    return stored.receipt
+
+
+async def post_call(request: web.Request, query: ReportQuery) -> web.Response:
+    """Create Call, as the SDKs send it: stored first, then answered 200, whatever the evaluator does."""
+    state = request.app[STATE]
+    sender = _sender(state, request, query, need=True)
+    try:
+        stored = await reports.accept(state.store, await request.read(), sender, now_us(), wait_us=state.wait_us)
+    except Unreadable as unreadable:
+        raise Problem(422, f"{unreadable.problem}: send a Create Call object") from None
+    for call in stored.changed:
+        state.broker.call_changed(call)
+    state.worker.wake()
+    answer = CreateCallAnswer(id=stored.id, provider_call_id=stored.provider_call_id, is_new=stored.is_new)
+    if stored.wants_upload and stored.is_new:
+        # Only the evaluator can sign an upload, so this sender waits for the delivery, within what its own timeout allows.
+        target = (await state.worker.reply(stored.delivery, _UPLOAD_WAIT_S)).get("recording_upload")
+        if target is not None:
+            answer.recording_upload = target
+    return web.json_response(answer.model_dump(mode="json", exclude_unset=True))
+
+
+async def post_traces(request: web.Request, query: ReportQuery) -> web.Response:
+    """OTLP/HTTP export, forwarded as it came. The answer is an empty ExportTraceServiceResponse in the request's own encoding."""
+    state = request.app[STATE]
+    content_type = request.headers.get("Content-Type", "application/x-protobuf")
+    sender = _sender(state, request, query, need=False)
+    await reports.accept_traces(state.store, await request.read(), content_type, sender, now_us())
+    state.worker.wake()
+    if "json" in content_type:
+        return web.json_response({})
+    return web.Response(body=b"", content_type="application/x-protobuf")
+
+
+def _batch(raw: bytes) -> FactBatch:
+    """The batch in one pass; a second one, which takes its time, finds out what is wrong or odd with it. Raises Problem."""
+    try:
+        batch = FactBatch.model_validate_json(raw)
+    except ValidationError:
+        return _odd_batch(raw)
+    return batch if batch.version == VERSION else _odd_batch(raw)
+
+
+def _odd_batch(raw: bytes) -> FactBatch:
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError):
@@ -36,48 +88,11 @@ async def post_facts(request: web.Request) -> web.Response:
         detail = f"this control knows version {VERSION} of the facts, the batch is version {version}: upgrade the older side"
         raise Problem(422, detail, supported=VERSION, received=version)
     try:
-        batch = FactBatch.model_validate(body)
+        return FactBatch.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise Problem(422, f"{place}: {first['msg']}") from None
-    stored = await facts.accept(state.store, batch, now_us(), wait_us=state.wait_us)
-    for call in stored.changed:
-        state.broker.call_changed(call)
-    state.worker.wake()
-    return web.json_response(stored.receipt.model_dump())
-
-
-async def post_call(request: web.Request) -> web.Response:
-    """Create Call, as the SDKs send it: stored first, then answered 200, whatever the evaluator does."""
-    state = request.app[STATE]
-    sender = _sender(state, request, need=True)
-    try:
-        stored = await reports.accept(state.store, await request.read(), sender, now_us(), wait_us=state.wait_us)
-    except Unreadable as unreadable:
-        raise Problem(422, f"{unreadable.problem}: send a Create Call object") from None
-    for call in stored.changed:
-        state.broker.call_changed(call)
-    state.worker.wake()
-    answer: dict[str, object] = {"id": stored.id, "provider_call_id": stored.provider_call_id, "is_new": stored.is_new}
-    if stored.wants_upload and stored.is_new:
-        # Only the evaluator can sign an upload, so this sender waits for the delivery, within what its own timeout allows.
-        target = (await state.worker.reply(stored.delivery, _UPLOAD_WAIT_S)).get("recording_upload")
-        if target is not None:
-            answer["recording_upload"] = target
-    return web.json_response(answer)
-
-
-async def post_traces(request: web.Request) -> web.Response:
-    """OTLP/HTTP export, forwarded as it came. The answer is an empty ExportTraceServiceResponse in the request's own encoding."""
-    state = request.app[STATE]
-    content_type = request.headers.get("Content-Type", "application/x-protobuf")
-    sender = _sender(state, request, need=False)
-    await reports.accept_traces(state.store, await request.read(), content_type, sender, now_us())
-    state.worker.wake()
-    if "json" in content_type:
-        return web.json_response({})
-    return web.Response(body=b"", content_type="application/x-protobuf")
 
 
 def _storable(value: Any) -> Any:
@@ -91,15 +106,14 @@ def _storable(value: Any) -> Any:
     return value
 
 
-def _sender(state: State, request: web.Request, *, need: bool) -> reports.Sender:
-    key = state.access.sender_key(request)
-    query, evaluator = request.query, state.config.evaluator
-    workspace = query.get("workspace_id", "").strip()
-    agent = (query.get("agent_remote_identifier") or query.get("agent_id") or "").strip()
-    if need and not workspace and evaluator.workspace_id is None:
-        raise Problem(400, "workspace_id is missing: put it into the query, or set evaluator.workspace_id")
-    if need and not agent and evaluator.agent_id is None:
-        raise Problem(400, "agent_remote_identifier is missing: put it into the query, or set evaluator.agent_id")
-    if len(workspace) > 64 or len(agent) > 256:
-        raise Problem(400, "workspace_id may have 64 characters, agent_remote_identifier 256")
-    return state.sender(workspace, agent, key)
+def _sender(state: State, request: web.Request, query: ReportQuery, *, need: bool) -> reports.Sender:
+    reporter = request[REPORTER]
+    own, evaluator = reporter.token is not None and reporter.token.mapping is not None, state.config.evaluator
+    workspace = (query.workspace_id or "").strip()
+    agent = (query.agent_remote_identifier or query.agent_id or "").strip()
+    if need and not workspace and evaluator.workspace_id is None and not own:
+        raise Problem(400, "workspace_id is missing: put it into the query, or set evaluator.workspace_id", parameter="workspace_id")
+    if need and not agent and evaluator.agent_id is None and not own:
+        name = "agent_remote_identifier"
+        raise Problem(400, f"{name} is missing: put it into the query, or set evaluator.agent_id", parameter=name)
+    return state.sender(workspace, agent, reporter)

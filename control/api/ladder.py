@@ -1,10 +1,11 @@
-"""A call as a ladder of text: caller, trunkside, agent, with the time between each two things that happened."""
+"""A call as a ladder: caller, trunkside, agent, and what happened between them in order of time. The form here is text."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal, assert_never
 
 from control.contract import facts as f
 from control.contract.call import BargeIn, Call, Turn
@@ -18,35 +19,75 @@ _SDP = re.compile(r"^m=audio (\d+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
-    """One line, at `ms` after the call's first fact."""
+class Arrow:
+    """A SIP message between two neighbours: `leg` A is caller and trunkside, B trunkside and agent."""
+
+    ms: float
+    leg: f.Leg
+    rightward: bool
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Something that concerns everybody, across the ladder."""
 
     ms: float
     text: str
 
 
-def render(call: Call, trace: Iterable[f.Fact]) -> str:
-    """The ladder of `call` from its facts. A retransmission is folded into the line of what it repeats."""
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that is no message: media (`*`) or speech (`=`)."""
+
+    ms: float
+    mark: Literal["*", "="]
+    text: str
+
+
+Step = Arrow | Rule | Note
+
+
+def steps(call: Call, trace: Iterable[f.Fact]) -> list[Step]:
+    """What happened, by milliseconds since the call's first fact. A retransmission is folded into the step of what it repeats."""
     facts = list(trace)
-    messages = [fact for fact in facts if isinstance(fact, f.SipMessage)]
     answered = next((fact.elapsed_ms for fact in facts if isinstance(fact, f.CallAnswered)), None)
-    lines = _arrows(messages) + [line for fact in facts for line in _marks(fact)]
+    found: list[Step] = [*_arrows([fact for fact in facts if isinstance(fact, f.SipMessage)])]
+    found += [step for fact in facts for step in _marks(fact)]
     if answered is not None:
-        lines += [line for turn in call.turns for line in _turn(turn, answered)]
-        lines += [line for barge_in in call.barge_ins for line in _barge_in(barge_in, answered)]
-    lines.sort(key=lambda line: line.ms)
-    shown = [f"{line.ms:>10.1f}  {line.text.rstrip()}" for line in lines]
-    return "\n".join([*_title(call), "", f"{'ms':>10}  {_header()}", *shown, "", *_foot(call)]) + "\n"
+        found += [step for turn in call.turns for step in _turn(turn, answered)]
+        found += [step for barge_in in call.barge_ins for step in _barge_in(barge_in, answered)]
+    return sorted(found, key=lambda step: step.ms)
 
 
-def _title(call: Call) -> list[str]:
+def render(call: Call, trace: Iterable[f.Fact]) -> str:
+    """The ladder of `call` from its facts, as text."""
+    shown = [f"{step.ms:>10.1f}  {_text(step).rstrip()}" for step in steps(call, trace)]
+    return "\n".join([*title(call), "", f"{'ms':>10}  {_header()}", *shown, "", *foot(call)]) + "\n"
+
+
+def _text(step: Step) -> str:
+    match step:
+        case Arrow():
+            return _arrow(step)
+        case Rule(_, text):
+            return f" {text} ".center(2 * _COLUMN + 5, "=")
+        case Note(_, mark, text):
+            return f"{mark} {text}"
+        case _ as never:
+            assert_never(never)
+
+
+def title(call: Call) -> list[str]:
+    """Two lines that say which call this is."""
     return [
         f"call {call.id}  {call.kind} {call.direction}, route {call.route or '-'}, sidecar {call.sidecar or '-'}",
         f"{call.from_ or '?'} -> {call.to or '?'}  Call-ID {call.sip_call_id}",
     ]
 
 
-def _foot(call: Call) -> list[str]:
+def foot(call: Call) -> list[str]:
+    """How the call ended and what became of its identity."""
     lines = (
         [f"{'ended':<9}{call.status if call.status is not None else '-'} by {call.ended_by}: {call.cause or call.reason}"]
         if call.ended_at
@@ -65,8 +106,8 @@ def _header() -> str:
     return f"{'caller':<{_COLUMN}}{'trunkside':<{_COLUMN}}agent"
 
 
-def _arrows(messages: list[f.SipMessage]) -> list[_Line]:
-    """One arrow a message; copies of it are counted on the first one's line."""
+def _arrows(messages: list[f.SipMessage]) -> list[Arrow]:
+    """One arrow a message; copies of it are counted on the first one's."""
     copies: dict[tuple[str, str, str], int] = {}
     firsts: list[f.SipMessage] = []
     for message in messages:
@@ -76,18 +117,20 @@ def _arrows(messages: list[f.SipMessage]) -> list[_Line]:
         else:
             copies[key] = 0
             firsts.append(message)
-    return [_Line(m.elapsed_ms, _arrow(m, copies.pop((m.leg, m.direction, m.text), 0))) for m in firsts]
+    return [_message(m, copies.pop((m.leg, m.direction, m.text), 0)) for m in firsts]
 
 
-def _arrow(message: f.SipMessage, copies: int) -> str:
+def _message(message: f.SipMessage, copies: int) -> Arrow:
     label = _label(message.text) + (f" (x{copies + 1})" if copies else "") + (" (again)" if message.retransmission else "")
-    rightward = (message.leg == "A") == (message.direction == "in")
+    return Arrow(message.elapsed_ms, message.leg, (message.leg == "A") == (message.direction == "in"), label)
+
+
+def _arrow(arrow: Arrow) -> str:
     room = _COLUMN - 3
-    body = f" {label[: room - 2]} ".ljust(room, "-") if rightward else f" {label[: room - 2]} ".rjust(room, "-")
-    arrow = f"|{body}->|" if rightward else f"|<-{body}|"
-    if message.leg == "A":
-        return arrow + " " * (_COLUMN - 1) + "|"
-    return "|" + " " * (_COLUMN - 1) + arrow
+    label = f" {arrow.label[: room - 2]} "
+    drawn = f"|{label.ljust(room, '-')}->|" if arrow.rightward else f"|<-{label.rjust(room, '-')}|"
+    blank = " " * (_COLUMN - 1)
+    return f"{drawn}{blank}|" if arrow.leg == "A" else f"|{blank}{drawn}"
 
 
 def _label(text: str) -> str:
@@ -101,38 +144,33 @@ def _label(text: str) -> str:
     return f"{method[1] if method is not None else text[:20]}{sdp}"
 
 
-def _marks(fact: f.Fact) -> list[_Line]:
+def _marks(fact: f.Fact) -> list[Step]:
     match fact:
         case f.CallAnswered():
-            return [_Line(fact.elapsed_ms, _rule("answered: call time 0"))]
+            return [Rule(fact.elapsed_ms, "answered: call time 0")]
         case f.MediaOpened():
             side = "caller" if fact.leg == "A" else "agent"
-            return [_Line(fact.elapsed_ms, f"* media {side}: {fact.codec}  {fact.local} <-> {fact.remote}")]
+            return [Note(fact.elapsed_ms, "*", f"media {side}: {fact.codec}  {fact.local} <-> {fact.remote}")]
         case f.Authentication():
-            return [_Line(fact.elapsed_ms, f"* digest {fact.status} {fact.algorithm} realm {fact.realm!r}: {fact.result}")]
+            return [Note(fact.elapsed_ms, "*", f"digest {fact.status} {fact.algorithm} realm {fact.realm!r}: {fact.result}")]
         case f.CallInterrupted():
-            return [_Line(fact.elapsed_ms, _rule(f"interrupted: {fact.detail}"))]
+            return [Rule(fact.elapsed_ms, f"interrupted: {fact.detail}")]
         case _:
             return []
 
 
-def _turn(turn: Turn, answered: float) -> list[_Line]:
+def _turn(turn: Turn, answered: float) -> list[Step]:
     latency = f"{turn.response_latency_ms:.0f} ms" + (f" ±{turn.uncertainty_ms:.0f}" if turn.kind == "response" else "")
     said = "answers after" if turn.kind == "response" else turn.kind.replace("_", " ")
-    cut = ", interrupted" if turn.interrupted else ""
+    spoke = f"agent {said} {latency}, speaks {turn.agent_end_ms - turn.agent_start_ms:.0f} ms" + (
+        ", interrupted" if turn.interrupted else ""
+    )
     return [
-        _Line(answered + turn.caller_start_ms, f"= turn {turn.n}: caller speaks {turn.caller_end_ms - turn.caller_start_ms:.0f} ms"),
-        _Line(
-            answered + turn.agent_start_ms,
-            f"= turn {turn.n}: agent {said} {latency}, speaks {turn.agent_end_ms - turn.agent_start_ms:.0f} ms{cut}",
-        ),
+        Note(answered + turn.caller_start_ms, "=", f"turn {turn.n}: caller speaks {turn.caller_end_ms - turn.caller_start_ms:.0f} ms"),
+        Note(answered + turn.agent_start_ms, "=", f"turn {turn.n}: {spoke}"),
     ]
 
 
-def _barge_in(barge_in: BargeIn, answered: float) -> list[_Line]:
+def _barge_in(barge_in: BargeIn, answered: float) -> list[Step]:
     stopped = f", agent silent after {barge_in.latency_ms:.0f} ms" if barge_in.latency_ms is not None else ""
-    return [_Line(answered + barge_in.caller_start_ms, f"= {barge_in.kind.replace('_', '-')}: caller speaks over the agent{stopped}")]
-
-
-def _rule(text: str) -> str:
-    return f" {text} ".center(2 * _COLUMN + 5, "=")
+    return [Note(answered + barge_in.caller_start_ms, "=", f"{barge_in.kind.replace('_', '-')}: caller speaks over the agent{stopped}")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,40 +10,39 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from control.api.parameters import AuditQuery, DeliveryQuery, Query
 from control.api.problems import Problem
-from control.api.queries import MOST_PER_PAGE, number
 from control.api.state import STATE
-from control.clock import as_text, now_us
+from control.api.table import IDENTITY
+from control.audit import record
+from control.clock import as_datetime, as_us, now_us
+from control.contract.answers import AuditEntry, AuditPage, Delivery, DeliveryPage, Health, Readiness, Sidecars, SidecarSeen
 from control.delivery import outbox
-from control.store.schema import calls, deliveries, sidecars
+from control.store.schema import audit, calls, deliveries, sidecars
 
-_STATES = ("pending", "delivered", "dead", "superseded")
 _SHOWN = [column for column in deliveries.c if column.name not in ("body", "credential")]
 
 
-async def list_deliveries(request: web.Request) -> web.Response:
-    """`{"deliveries": […], "next": cursor or null}`, newest first; filters `state`, `call`, `call_id`."""
-    query = request.query
+async def list_deliveries(request: web.Request, query: DeliveryQuery) -> DeliveryPage:
+    """A page of the outbox, newest first."""
     statement = sa.select(*_SHOWN)
-    if "state" in query:
-        if query["state"] not in _STATES:
-            raise Problem(400, f"state is one of {', '.join(_STATES)}")
-        statement = statement.where(deliveries.c.state == query["state"])
-    if "call" in query:
-        statement = statement.where(deliveries.c.call == query["call"])
-    if "call_id" in query:
-        statement = statement.where(deliveries.c.label == query["call_id"])
-    if "cursor" in query:
-        statement = statement.where(deliveries.c.id < number(query, "cursor", 0, 0, 10**11))
-    limit = number(query, "limit", 50, 1, MOST_PER_PAGE)
+    if query.state is not None:
+        statement = statement.where(deliveries.c.state == query.state)
+    if query.call is not None:
+        statement = statement.where(deliveries.c.call == query.call)
+    if query.call_id is not None:
+        statement = statement.where(deliveries.c.label == query.call_id)
+    if query.cursor is not None:
+        statement = statement.where(deliveries.c.id < query.cursor)
     async with request.app[STATE].store.read() as conn:
-        found = (await conn.execute(statement.order_by(deliveries.c.id.desc()).limit(limit + 1))).all()
-    following = str(found[limit - 1].id) if len(found) > limit else None
-    return web.json_response({"deliveries": [_delivery(row) for row in found[:limit]], "next": following})
+        found = (await conn.execute(statement.order_by(deliveries.c.id.desc()).limit(query.limit + 1))).all()
+    following = str(found[query.limit - 1].id) if len(found) > query.limit else None
+    return DeliveryPage(deliveries=[_delivery(row) for row in found[: query.limit]], next=following)
 
 
-async def retry_delivery(request: web.Request) -> web.Response:
+async def retry_delivery(request: web.Request, query: Query) -> Delivery:
     """Make a dead or superseded delivery due now. 404 for an unknown one, 409 for one that is under way or done."""
     state = request.app[STATE]
     async with state.store.read() as conn:
@@ -52,31 +52,68 @@ async def retry_delivery(request: web.Request) -> web.Response:
         raise Problem(404, "no delivery has this id: ids are those of GET /v1/deliveries")
     if before.state not in ("dead", "superseded"):
         raise Problem(409, f"this delivery is {before.state}: only a dead or superseded one can be tried again")
-    row = await outbox.retry(state.store, before.id, now_us())
+    actor, now = state.access.actor(request, request[IDENTITY]), now_us()
+
+    async def note(conn: AsyncConnection) -> None:
+        await record(conn, actor, "delivery.retry", str(before.id), now, call_id=before.label, was=before.state)
+
+    row = await outbox.retry(state.store, before.id, now, also=note)
     state.worker.wake()
-    return web.json_response(_delivery(row if row is not None else before))
+    return _delivery(row if row is not None else before)
 
 
-def _delivery(row: sa.Row[Any]) -> dict[str, object]:
-    return {
-        "id": row.id,
-        "destination": row.destination,
-        "kind": row.kind,
-        "call_id": row.label,
-        "call": row.call,
-        "workspace_id": row.workspace,
-        "agent_id": row.agent,
-        "state": row.state,
-        "attempts": row.attempts,
-        "next_at": as_text(row.next_at_us) if row.state == "pending" else None,
-        "under_way": row.state == "pending" and row.lease is not None,
-        "last_error": row.last_error,
-        "created_at": as_text(row.created_us),
-        "finished_at": as_text(row.finished_us),
-    }
+def _delivery(row: sa.Row[Any]) -> Delivery:
+    return Delivery(
+        id=row.id,
+        destination=row.destination,
+        kind=row.kind,
+        call_id=row.label,
+        call=row.call,
+        workspace_id=row.workspace,
+        agent_id=row.agent,
+        state=row.state,
+        attempts=row.attempts,
+        next_at=as_datetime(row.next_at_us) if row.state == "pending" else None,
+        under_way=row.state == "pending" and row.lease is not None,
+        last_error=row.last_error,
+        created_at=as_datetime(row.created_us),
+        finished_at=as_datetime(row.finished_us) if row.finished_us is not None else None,
+    )
 
 
-async def list_sidecars(request: web.Request) -> web.Response:
+async def list_audit(request: web.Request, query: AuditQuery) -> AuditPage:
+    """A page of the audit log, newest first."""
+    statement = sa.select(audit)
+    if query.actor is not None:
+        statement = statement.where(audit.c.actor == query.actor)
+    if query.action is not None:
+        statement = statement.where(audit.c.action == query.action)
+    if query.since is not None:
+        statement = statement.where(audit.c.at_us >= as_us(query.since))
+    if query.until is not None:
+        statement = statement.where(audit.c.at_us < as_us(query.until))
+    if query.cursor is not None:
+        statement = statement.where(audit.c.id < query.cursor)
+    async with request.app[STATE].store.read() as conn:
+        found = (await conn.execute(statement.order_by(audit.c.id.desc()).limit(query.limit + 1))).all()
+    following = str(found[query.limit - 1].id) if len(found) > query.limit else None
+    return AuditPage(entries=[_entry(row) for row in found[: query.limit]], next=following)
+
+
+def _entry(row: sa.Row[Any]) -> AuditEntry:
+    return AuditEntry(
+        id=row.id,
+        at=as_datetime(row.at_us),
+        actor=row.actor,
+        action=row.action,
+        target=row.target,
+        detail=json.loads(row.detail),
+        source=row.source,
+        request_id=row.request_id,
+    )
+
+
+async def list_sidecars(request: web.Request, query: Query) -> Sidecars:
     """The sidecars that ever uploaded, with the time they were last heard."""
     live = (
         sa.select(sa.func.count())
@@ -87,22 +124,28 @@ async def list_sidecars(request: web.Request) -> web.Response:
     async with request.app[STATE].store.read() as conn:
         found = (await conn.execute(sa.select(sidecars, live.label("live")).order_by(sidecars.c.name))).all()
     shown = [
-        {"name": row.name, "version": row.version, "first_seen_at": as_text(row.first_seen_us), "last_seen_at": as_text(row.last_seen_us),
-         "facts": row.facts, "live_calls": row.live}
+        SidecarSeen(
+            name=row.name,
+            version=row.version,
+            first_seen_at=as_datetime(row.first_seen_us),
+            last_seen_at=as_datetime(row.last_seen_us),
+            facts=row.facts,
+            live_calls=row.live,
+        )
         for row in found
-    ]  # fmt: skip
-    return web.json_response({"sidecars": shown})
+    ]
+    return Sidecars(sidecars=shown)
 
 
-async def livez(request: web.Request) -> web.Response:
+async def livez(request: web.Request, query: None) -> Health:
     """200 while all tasks run: what failed here only a restart mends."""
     failures = request.app[STATE].failures
     if failures:
         raise Problem(500, "; ".join(f"{name} stopped: {why}" for name, why in failures.items()))
-    return web.json_response({"status": "ok"})
+    return Health()
 
 
-async def readyz(request: web.Request) -> web.Response:
+async def readyz(request: web.Request, query: None) -> Readiness:
     """200 when reports and facts can be stored, else 503 with the reason."""
     state = request.app[STATE]
     why = [f"{name} stopped: {reason}" for name, reason in state.failures.items()]
@@ -112,10 +155,10 @@ async def readyz(request: web.Request) -> web.Response:
         why.append(f"the database cannot be written: {str(getattr(error, 'orig', None) or error).splitlines()[0]}")
     if why:
         raise Problem(503, "; ".join(why))
-    return web.json_response({"status": "ok", "delivery": state.worker.describe(), "events": state.broker.describe()})
+    return Readiness(delivery=state.worker.describe(), events=state.broker.describe(), access=state.access.describe())
 
 
-async def metrics(request: web.Request) -> web.Response:
+async def metrics(request: web.Request, query: None) -> web.Response:
     """Prometheus text: the outbox, the calls by outcome, the watchers."""
     state = request.app[STATE]
     async with state.store.read() as conn:

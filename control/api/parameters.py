@@ -16,8 +16,6 @@ from control.contract.answers import DeliveryState
 from control.contract.call import Kind, Outcome
 
 MOST_PER_PAGE = 500
-_LEAST = datetime(1970, 1, 1, tzinfo=UTC)
-_MOST = datetime(2200, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)?")
 _PLAIN_OFFSET = re.compile(r" (\d\d:\d\d)$")
 
@@ -36,14 +34,8 @@ def _time(value: object) -> object:
     return text
 
 
-def _storable_time(value: datetime) -> datetime:
-    aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
-    try:
-        if not _LEAST <= aware < _MOST:
-            raise OverflowError
-    except OverflowError:
-        raise PydanticCustomError("time_range", "must lie between the years 1970 and 2200") from None
-    return aware
+def _aware(value: datetime) -> datetime:
+    return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
 
 
 def _storable_text(value: str) -> str:
@@ -52,17 +44,20 @@ def _storable_text(value: str) -> str:
 
 
 Text = Annotated[str, Field(max_length=512), AfterValidator(_storable_text)]
-Whole = Annotated[int, BeforeValidator(_whole)]
-Moment = Annotated[datetime, BeforeValidator(_time), AfterValidator(_storable_time)]
+Workspace = Annotated[str, Field(max_length=64), AfterValidator(_storable_text)]
+Agent = Annotated[str, Field(max_length=256), AfterValidator(_storable_text)]
+Moment = Annotated[datetime, BeforeValidator(_time), AfterValidator(_aware)]
 Cursor = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,256}$", description="`next` of the page before.")]
-Limit = Annotated[Whole, Field(ge=1, le=MOST_PER_PAGE, description="How many at most.")]
+Limit = Annotated[int, Field(ge=1, le=MOST_PER_PAGE, description="How many at most."), BeforeValidator(_whole)]
+SipStatus = Annotated[int, Field(ge=100, le=699), BeforeValidator(_whole)]
+Row = Annotated[int, Field(ge=0, lt=10**15, description="`next` of the page before."), BeforeValidator(_whole)]
 Number = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 
 class Query(BaseModel):
     """Base of all queries: a parameter that is not known is refused."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(extra="forbid")
 
 
 class CallFilter(Query):
@@ -75,7 +70,7 @@ class CallFilter(Query):
     route: Text | None = Field(None, description="The sidecar's route.")
     sidecar: Text | None = Field(None, description="The sidecar's name.")
     sip_call_id: Text | None = Field(None, description="The Call-ID of the caller's leg.")
-    status: Annotated[Whole, Field(ge=100, le=699)] | None = Field(None, description="Final SIP status of the caller's INVITE.")
+    status: SipStatus | None = Field(None, description="Final SIP status of the caller's INVITE.")
     min_latency_ms: Number | None = Field(None, description="The slowest ordinary response took at least this long.")
     max_latency_ms: Number | None = Field(None, description="The slowest ordinary response took at most this long.")
 
@@ -117,7 +112,7 @@ class DeliveryQuery(Query):
     call: Text | None = Field(None, description="The id of a call.")
     call_id: Text | None = Field(None, description="The provider's call_id.")
     limit: Limit = 50
-    cursor: Annotated[Whole, Field(ge=0, description="`next` of the page before.")] | None = None
+    cursor: Row | None = None
 
 
 class AuditQuery(Query):
@@ -128,14 +123,15 @@ class AuditQuery(Query):
     since: Moment | None = None
     until: Moment | None = None
     limit: Limit = 50
-    cursor: Annotated[Whole, Field(ge=0, description="`next` of the page before.")] | None = None
+    cursor: Row | None = None
 
 
 class ReportQuery(BaseModel):
     """The evaluator's own parameters; others that its clients may add are ignored."""
 
-    workspace_id: Text | None = Field(None, description="Needed unless the configuration or the token says it.")
-    agent_remote_identifier: Text | None = Field(None, description="Needed unless the configuration or the token says it.")
+    workspace_id: Workspace | None = Field(None, description="Needed unless configuration or token say it.")
+    agent_remote_identifier: Agent | None = Field(None, description="Needed unless configuration or token say it.")
+    agent_id: Agent | None = Field(None, description="Another name of agent_remote_identifier.")
 
 
 Q = TypeVar("Q", bound=BaseModel)
@@ -144,10 +140,10 @@ Q = TypeVar("Q", bound=BaseModel)
 def read(model: type[Q], request: web.Request) -> Q:
     """The query of a request. Raises Problem 400 that names the parameter, what is wrong with it, and what is allowed."""
     twice = [name for name, count in Counter(request.query.keys()).items() if count > 1]
-    if twice:
+    if twice and issubclass(model, Query):
         raise Problem(400, f"{twice[0]} is given more than once: give it once", parameter=twice[0])
     try:
-        return model.model_validate(dict(request.query))
+        return model.model_validate({name: request.query[name] for name in request.query})
     except ValidationError as error:
         raise _problem(model, error) from None
 

@@ -1,35 +1,207 @@
-"""Which path leads where, and behind which scope."""
+"""Which path leads where, behind which scope, with which parameters and answers."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from control.api import calls, ingest, operations
+from control.api import calls, ingest, openapi, operations, watching
 from control.api.access import Access
+from control.api.parameters import (
+    AuditQuery,
+    CallFilter,
+    CallQuery,
+    CurrentQuery,
+    DeliveryQuery,
+    EventQuery,
+    LadderQuery,
+    ReportQuery,
+)
+from control.api.table import BINARY, TEXT, Route, register
+from control.contract.answers import (
+    AuditPage,
+    CallPage,
+    CreateCall,
+    CreateCallAnswer,
+    Delivery,
+    DeliveryPage,
+    Health,
+    Identity,
+    Messages,
+    Readiness,
+    Sidecars,
+    Summary,
+)
+from control.contract.call import Call
+from control.contract.facts import FactBatch, FactReceipt
+
+_JSON = "application/json"
+_PROTOBUF = "application/x-protobuf"
+_OBJECT = {"type": "object"}
+
+
+async def show_document(request: web.Request, query: None) -> web.Response:
+    """This API's own description."""
+    return web.json_response(openapi.document(ROUTES))
+
+
+_CALLS = (
+    Route("GET", "/v1/calls", calls.list_calls, "Calls, newest first", {_JSON: CallPage}, ("read",), query=CallQuery, conditional=True),
+    Route(
+        "GET",
+        "/v1/export",
+        calls.export_calls,
+        "All calls under a filter, one JSON object a line",
+        {"application/x-ndjson": TEXT},
+        ("read",),
+        query=CallFilter,
+        description="Each line is a call as GET /v1/calls/{id} gives it. A connection that breaks off means that lines are missing.",
+    ),
+    Route("GET", "/v1/calls/{id}", calls.show_call, "One call", {_JSON: Call}, ("read",), conditional=True),
+    Route("GET", "/v1/calls/{id}/messages", calls.show_messages, "Its SIP messages", {_JSON: Messages}, ("read",), conditional=True),
+    Route(
+        "GET",
+        "/v1/calls/{id}/ladder",
+        calls.show_ladder,
+        "Its ladder",
+        {"text/plain": TEXT, "image/svg+xml": TEXT},
+        ("read",),
+        query=LadderQuery,
+        conditional=True,
+    ),
+    Route(
+        "GET",
+        "/v1/calls/{id}/pcap",
+        calls.show_pcap,
+        "Its SIP messages as a capture file",
+        {"application/vnd.tcpdump.pcap": BINARY},
+        ("read",),
+        conditional=True,
+        description="Classic pcap with nanoseconds, link type RAW. Each message is one UDP datagram, whatever transport it really had.",
+    ),
+    Route(
+        "GET",
+        "/v1/calls/{id}/evidence",
+        calls.show_evidence,
+        "All that is known of it, as one HTML file",
+        {"text/html": TEXT},
+        ("read",),
+        conditional=True,
+    ),
+    Route("GET", "/v1/summary", calls.show_summary, "Counts and percentiles over a filter", {_JSON: Summary}, ("read",), query=CallFilter),
+    Route(
+        "GET",
+        "/v1/events",
+        watching.events,
+        "Changes of calls as they happen",
+        {"text/event-stream": TEXT},
+        ("read",),
+        query=EventQuery,
+        headers={"Last-Event-ID": "Id of the last event that came: what changed since is told first."},
+        description="Events: `call` (data: CallEvent), `gap` (too much changed since Last-Event-ID), `dropped` (the reader was too slow).",
+    ),
+    Route(
+        "GET",
+        "/v1/current-call",
+        calls.current_call,
+        "The live call that an agent is in",
+        {_JSON: Identity},
+        ("read", "sync"),
+        query=CurrentQuery,
+        errors=(404, 409),
+    ),
+)
+_OPERATIONS = (
+    Route(
+        "GET",
+        "/v1/deliveries",
+        operations.list_deliveries,
+        "The outbox, newest first",
+        {_JSON: DeliveryPage},
+        ("read", "operate"),
+        tag="operations",
+        query=DeliveryQuery,
+    ),
+    Route(
+        "POST",
+        r"/v1/deliveries/{id:\d+}/retry",
+        operations.retry_delivery,
+        "Try a dead or superseded delivery again",
+        {_JSON: Delivery},
+        ("operate",),
+        tag="operations",
+        path_schema={"type": "integer", "minimum": 0},
+        errors=(409,),
+    ),
+    Route("GET", "/v1/sidecars", operations.list_sidecars, "Sidecars that have uploaded", {_JSON: Sidecars}, ("read",), tag="operations"),
+    Route(
+        "GET", "/v1/audit", operations.list_audit, "Who changed what", {_JSON: AuditPage}, ("operate",), tag="operations", query=AuditQuery
+    ),
+    Route("GET", "/livez", operations.livez, "Whether control is alive", {_JSON: Health}, access="open", tag="operations", query=None),
+    Route(
+        "GET",
+        "/readyz",
+        operations.readyz,
+        "Whether reports can be stored",
+        {_JSON: Readiness},
+        access="open",
+        tag="operations",
+        query=None,
+    ),
+    Route("GET", "/metrics", operations.metrics, "Prometheus metrics", {"text/plain": TEXT}, access="open", tag="operations", query=None),
+    Route(
+        "GET",
+        "/openapi.json",
+        show_document,
+        "This document",
+        {_JSON: _OBJECT},
+        access="open",
+        tag="operations",
+        query=None,
+        conditional=True,
+    ),
+)
+_INTAKE = (
+    Route(
+        "POST",
+        "/v1/ingest/facts",
+        ingest.post_facts,
+        "Facts of a sidecar",
+        {_JSON: FactReceipt},
+        ("sidecar",),
+        tag="intake",
+        body={_JSON: FactBatch},
+        errors=(400, 422),
+    ),
+    Route(
+        "POST",
+        "/api/v1/public/call",
+        ingest.post_call,
+        "An agent's report (Create Call)",
+        {_JSON: CreateCallAnswer},
+        access="reporter",
+        tag="intake",
+        query=ReportQuery,
+        body={_JSON: CreateCall},
+        errors=(422,),
+        also_at=("//api/v1/public/call",),
+        description="Stored, then answered, then forwarded. A doubled slash at the beginning of the path is served too.",
+    ),
+    Route(
+        "POST",
+        "/api/v1/traces",
+        ingest.post_traces,
+        "An OTLP/HTTP export of an agent",
+        {_PROTOBUF: BINARY, _JSON: _OBJECT},
+        access="reporter",
+        tag="intake",
+        query=ReportQuery,
+        body={_PROTOBUF: BINARY, _JSON: _OBJECT},
+        also_at=("//api/v1/traces",),
+    ),
+)
+ROUTES: tuple[Route, ...] = (*_CALLS, *_OPERATIONS, *_INTAKE)
 
 
 def add_routes(app: web.Application, access: Access) -> None:
-    """Register every route of the API. Health and metrics hold no call and stay open; senders of reports are judged in the handler."""
-    guard = access.guard
-    app.add_routes(
-        [
-            web.post("/v1/ingest/facts", guard(ingest.post_facts, "sidecar")),
-            web.get("/v1/calls", guard(calls.list_calls, "read")),
-            web.get("/v1/calls/{id}", guard(calls.show_call, "read")),
-            web.get("/v1/calls/{id}/messages", guard(calls.show_messages, "read")),
-            web.get("/v1/calls/{id}/ladder", guard(calls.show_ladder, "read")),
-            web.get("/v1/summary", guard(calls.show_summary, "read")),
-            web.get("/v1/events", guard(calls.events, "read")),
-            web.get("/v1/current-call", guard(calls.current_call, "read", "sync")),
-            web.get("/v1/deliveries", guard(operations.list_deliveries, "read", "operate")),
-            web.post(r"/v1/deliveries/{id:\d+}/retry", guard(operations.retry_delivery, "operate")),
-            web.get("/v1/sidecars", guard(operations.list_sidecars, "read")),
-            web.get("/livez", operations.livez),
-            web.get("/readyz", operations.readyz),
-            web.get("/metrics", operations.metrics),
-        ]
-    )
-    # An SDK whose base URL ends in a slash asks for a doubled one.
-    for slashes in ("/", "//"):
-        app.router.add_post(f"{slashes}api/v1/public/call", ingest.post_call)
-        app.router.add_post(f"{slashes}api/v1/traces", ingest.post_traces)
+    """Register every route of the API."""
+    register(app, access, ROUTES)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from control.api.access import Access
+from control.api.access import Access, Reporter
 from control.api.events import Broker
 from control.config import ControlConfig
-from control.delivery.worker import Worker
+from control.delivery.workers import Workers
+from control.ingest.facts import Intake
 from control.ingest.reports import Sender
 from control.store import Store
 from control.store.vault import Vault
@@ -22,20 +23,27 @@ class State:
     config: ControlConfig
     store: Store
     vault: Vault
-    worker: Worker
+    worker: Workers
     access: Access
     broker: Broker
     failures: dict[str, str]
+    intake: Intake
 
     @property
     def wait_us(self) -> int:
         """How long a report waits for its trace."""
         return int(self.config.enrich_wait_s * 1_000_000)
 
-    def sender(self, workspace: str, agent: str, key: str | None) -> Sender:
-        """The sender of a report: configuration wins over what the request brought; a key is only kept when control has none."""
+    def sender(self, workspace: str, agent: str, reporter: Reporter) -> Sender:
+        """The sender of a report: a token's own credentials win, then configuration, then what the request brought.
+
+        A key is only kept when control has none of its own.
+        """
+        token = reporter.token
+        if token is not None and token.mapping is not None:
+            return Sender(token.mapping.workspace, token.mapping.agent, self.access.seal(token))
         evaluator = self.config.evaluator
-        sealed = self.vault.seal(key) if key is not None and evaluator.key is None else None
+        sealed = self.vault.seal(reporter.key) if reporter.key is not None and evaluator.key is None else None
         ours = str(evaluator.workspace_id) if evaluator.workspace_id is not None else workspace
         return Sender(ours, evaluator.agent_id if evaluator.agent_id is not None else agent, sealed)
 

@@ -11,16 +11,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
+from control.contract import VERSION
 from control.contract.call import BargeIn, Direction, EndedBy, HopName, Kind, Media, Model, Speech, Timings, Turn
 
 Leg = Literal["A", "B"]
 """A faces the caller, B faces the agent."""
+_MOST = 2**31 - 1
+"""What an integer column holds on every engine."""
 
 
 class _Fact(Model):
-    call: str
-    """Trace id: 32 lower-case hex digits."""
-    seq: int = Field(ge=1)
+    call: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    """Trace id: 32 lower-case hex digits. What else a database key can hold is taken too."""
+    seq: int = Field(ge=1, le=_MOST)
     at: datetime
     """Wall clock of the sidecar."""
     elapsed_ms: float
@@ -141,7 +144,7 @@ class CallEnded(_Fact):
     """Signalling is over. `status` is what the caller got for its INVITE (200 for an answered call)."""
 
     kind: Literal["call_ended"] = "call_ended"
-    status: int
+    status: int = Field(ge=0, le=999)
     ended_by: EndedBy
     reason: str
     cause: str
@@ -186,7 +189,7 @@ FACT: TypeAdapter[Fact] = TypeAdapter(Fact)
 class FactBatch(Model):
     """Body of `POST /v1/ingest/facts`: facts of any calls, in order within each call."""
 
-    version: int
+    version: int = Field(json_schema_extra={"const": VERSION})
     sidecar: str
     facts: list[Fact]
 

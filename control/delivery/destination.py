@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Protocol
 
 LONGEST_BACKOFF_S = 300.0
@@ -65,3 +67,23 @@ def backoff_s(attempts: int, spread: float) -> float:
     """Seconds until the next attempt after `attempts` failures: 1 s doubling to five minutes, less up to half of it by `spread` (0–1)."""
     full = min(LONGEST_BACKOFF_S, 2.0 ** min(attempts - 1, 16))
     return float(full * (1 - spread / 2))
+
+
+def retry_after_s(retry_after: str | None, now: datetime) -> float | None:
+    """Retry-After (RFC 9110 section 10.2.3) in seconds, from either of its forms."""
+    if retry_after is None:
+        return None
+    if retry_after.strip().isdecimal():
+        return min(float(retry_after), LONGEST_RETRY_AFTER_S)
+    try:
+        moment = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return min(max(0.0, (moment - now).total_seconds()), LONGEST_RETRY_AFTER_S)
+
+
+def shorten(text: str) -> str:
+    """An answer's body as a cause in one line."""
+    return " ".join(text.split())[:300] or "no explanation"

@@ -2,11 +2,13 @@
 
 Invariants. A body is written once, before its first attempt, in the transaction that claims it, so every attempt sends the same bytes.
 A claim is a lease: the row stays pending and falls due again when the lease ends, so a process that dies loses nothing.
+Of one call's deliveries to one destination only the earliest that is pending can be claimed, so they leave in order.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 import sqlalchemy as sa
@@ -17,8 +19,11 @@ from control.contract.call import Call, Hop
 from control.delivery.destination import Delivered, Later, Refused, Result, backoff_s
 from control.matching.splice import compare, enrich, link_of
 from control.matching.verdict import patience
-from control.store import Store, linking, rows
+from control.store import Store, announce, linking, rows
 from control.store.schema import deliveries, reports
+
+_SPREAD_S = 0.5
+"""What waited for the same Retry-After does not leave at the same instant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,41 +36,75 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What a claim brought: rows to send now, with their bodies, and calls whose verdict changed on the way."""
+    """What a claim brought: rows to send now, with their bodies, and calls whose verdict changed on the way.
 
-    rows: list[sa.Row[Any]] = field(default_factory=list)
-    changed: list[Call] = field(default_factory=list)
+    `next_due`: when the earliest other delivery falls due that no other one is ahead of, or None.
+    """
 
-
-async def next_due(store: Store) -> int | None:
-    """When the earliest pending delivery falls due, or None."""
-    async with store.read() as conn:
-        due: int | None = await conn.scalar(sa.select(sa.func.min(deliveries.c.next_at_us)).where(deliveries.c.state == "pending"))
-        return due
+    rows: list[sa.Row[Any]]
+    changed: list[Call]
+    next_due: int | None
 
 
-async def claim(store: Store, owner: str, now: int, *, limit: int, lease_us: int, waits: Patience) -> Claimed:
+async def claim(store: Store, destination: str, owner: str, now: int, *, limit: int, lease_us: int, waits: Patience) -> Claimed:
     """Lease up to `limit` due deliveries to `owner`. A report whose call deserves more time is put off instead."""
-    claimed = Claimed()
-    async with store.write() as conn:
-        due = (deliveries.c.state == "pending") & (deliveries.c.next_at_us <= now)
+
+    async def work(conn: AsyncConnection) -> Claimed:
+        taken: list[sa.Row[Any]] = []
+        changed: list[Call] = []
+        due = _claimable(destination) & (deliveries.c.next_at_us <= now)
         wanted = sa.select(deliveries).where(due).order_by(deliveries.c.next_at_us, deliveries.c.id).limit(limit)
+        # Another replica's claims under way are stepped over, not waited for.
         found = (await conn.execute(wanted.with_for_update(skip_locked=True))).all()
-        ready = [row.id for row in found if row.body is not None or await _freeze(conn, row, now, waits, claimed.changed)]
+        ready = [row.id for row in found if row.body is not None or await _freeze(conn, row, now, waits, changed)]
         if ready:
             lease = {"lease": owner, "next_at_us": now + lease_us, "attempts": deliveries.c.attempts + 1}
             await conn.execute(sa.update(deliveries).where(deliveries.c.id.in_(ready)).values(lease))
-            claimed.rows.extend(
-                (await conn.execute(sa.select(deliveries).where(deliveries.c.id.in_(ready)).order_by(deliveries.c.id))).all()
-            )
-    return claimed
+            leased = sa.select(deliveries).where(deliveries.c.id.in_(ready)).order_by(deliveries.c.id)
+            taken += (await conn.execute(leased)).all()
+        await announce.outcomes(conn, store.hooks, changed, now)
+        first = sa.select(deliveries.c.next_at_us).where(_claimable(destination)).order_by(deliveries.c.next_at_us).limit(1)
+        return Claimed(taken, changed, await conn.scalar(first))
+
+    return await store.run(work)
+
+
+def _claimable(destination: str) -> sa.ColumnElement[bool]:
+    ahead = deliveries.alias("ahead")
+    before = (ahead.c.call == deliveries.c.call) & (ahead.c.destination == deliveries.c.destination) & (ahead.c.id < deliveries.c.id)
+    blocked = sa.exists().where(before, ahead.c.state == sa.literal_column("'pending'"))
+    return (deliveries.c.state == sa.literal_column("'pending'")) & (deliveries.c.destination == destination) & ~blocked
 
 
 async def release_leases(store: Store, now: int) -> None:
     """Make leased deliveries due at once: for a store that only one process uses, whose previous holder is gone."""
-    async with store.write() as conn:
+
+    async def work(conn: AsyncConnection) -> None:
         held = (deliveries.c.state == "pending") & deliveries.c.lease.is_not(None)
         await conn.execute(sa.update(deliveries).where(held).values(lease=None, next_at_us=now))
+
+    await store.run(work)
+
+
+async def give_back(store: Store, owner: str, now: int) -> None:
+    """Make the deliveries that `owner` has leased due at once: when it stops before their attempts are over."""
+
+    async def work(conn: AsyncConnection) -> None:
+        mine = (deliveries.c.state == "pending") & (deliveries.c.lease == owner)
+        await conn.execute(sa.update(deliveries).where(mine).values(lease=None, next_at_us=now))
+
+    await store.run(work)
+
+
+async def abandon(store: Store, destinations: Sequence[str], now: int) -> int:
+    """Make dead letters of what waits for a destination that is no longer configured. Returns how many."""
+
+    async def work(conn: AsyncConnection) -> int:
+        gone = (deliveries.c.state == "pending") & deliveries.c.destination.not_in(destinations)
+        values = {"state": "dead", "finished_us": now, "lease": None, "last_error": "this destination is no longer configured"}
+        return (await conn.execute(sa.update(deliveries).where(gone).values(values))).rowcount
+
+    return await store.run(work)
 
 
 async def settle(store: Store, row: sa.Row[Any], owner: str, result: Result, now: int, spread: float) -> Call | None:
@@ -77,13 +116,14 @@ async def settle(store: Store, row: sa.Row[Any], owner: str, result: Result, now
         case Delivered():
             values: dict[str, object] = {"state": "delivered", "finished_us": now, "last_error": None}
         case Later(cause, after_s):
-            pause = backoff_s(row.attempts, spread) if after_s is None else max(after_s, 0.1)
+            pause = backoff_s(row.attempts, spread) if after_s is None else max(after_s, 0.1) + spread * _SPREAD_S
             values = {"next_at_us": now + int(pause * SECOND), "last_error": cause}
         case Refused(cause):
             values = {"state": "dead", "finished_us": now, "last_error": cause}
         case _ as never:
             assert_never(never)
-    async with store.write() as conn:
+
+    async def work(conn: AsyncConnection) -> Call | None:
         mine = (deliveries.c.id == row.id) & (deliveries.c.lease == owner) & (deliveries.c.state == "pending")
         done = await conn.execute(sa.update(deliveries).where(mine).values(lease=None, **values))
         if done.rowcount != 1 or not isinstance(result, Delivered) or row.report is None:
@@ -94,17 +134,29 @@ async def settle(store: Store, row: sa.Row[Any], owner: str, result: Result, now
         hop = Hop(hop="accepted", at=as_datetime(now), evidence=f"{result.evidence} to call_id {report.provider_call_id}")
         return await linking.add_hop(conn, report.call, hop, now)
 
+    return await store.run(work)
 
-async def retry(store: Store, delivery: int, now: int) -> sa.Row[Any] | None:
-    """Make a dead or superseded delivery due again. Returns its row, unchanged when it was neither, None when there is none."""
-    async with store.write() as conn:
+
+async def retry(
+    store: Store, delivery: int, now: int, *, also: Callable[[AsyncConnection], Awaitable[None]] | None = None
+) -> sa.Row[Any] | None:
+    """Make a dead or superseded delivery due again. Returns its row, unchanged when it was neither, None when there is none.
+
+    `also` is done in the same transaction when something changed.
+    """
+
+    async def work(conn: AsyncConnection) -> sa.Row[Any] | None:
         over = (deliveries.c.id == delivery) & deliveries.c.state.in_(("dead", "superseded"))
         fresh = {"state": "pending", "next_at_us": now, "attempts": 0, "finished_us": None, "lease": None}
         again = await conn.execute(sa.update(deliveries).where(over).values(fresh))
         row = (await conn.execute(sa.select(deliveries).where(deliveries.c.id == delivery))).one_or_none()
+        if also is not None and again.rowcount == 1:
+            await also(conn)
         if row is not None and again.rowcount == 1 and row.body is None:
             await _fix(conn, row, await _report(conn, row), now, [])
         return row
+
+    return await store.run(work)
 
 
 async def _freeze(conn: AsyncConnection, row: sa.Row[Any], now: int, waits: Patience, changed: list[Call]) -> bool:

@@ -11,14 +11,14 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from control.clock import SECOND, now_us
+from control.clock import DAY, SECOND, now_us
 from control.contract import facts as f
 from control.contract.call import Call
 from control.ingest import reports as ingest
 from control.matching.claim import read_claim
 from control.matching.wireonly import wire_only_report
-from control.store import Store, linking
-from control.store.schema import calls, deliveries, facts, reports
+from control.store import Store, announce, linking
+from control.store.schema import calls, deliveries, facts, reports, strays
 
 log = structlog.get_logger()
 
@@ -39,16 +39,19 @@ async def settle_due(store: Store, policy: Policy, now: int) -> list[Call]:
     async with store.read() as conn:
         due = (~calls.c.settled) & (calls.c.ended_us <= now - policy.grace_us)
         ids = list(await conn.scalars(sa.select(calls.c.id).where(due).order_by(calls.c.ended_us).limit(_BATCH)))
-    changed: list[Call] = []
-    if ids:
-        async with store.write() as conn:
-            for call_id in ids:
-                call = await linking.settle_verdict(conn, call_id, now, grace_over=True)
-                if call is not None and call.verdict.outcome == "missing" and policy.wire_sender is not None:
-                    call = await _report_wire_only(conn, call, policy.wire_sender, now) or call
-                if call is not None:
-                    changed.append(call)
-    return changed
+
+    async def work(conn: AsyncConnection) -> list[Call]:
+        changed: list[Call] = []
+        for call_id in ids:
+            call = await linking.settle_verdict(conn, call_id, now, grace_over=True)
+            if call is not None and call.verdict.outcome == "missing" and policy.wire_sender is not None:
+                call = await _report_wire_only(conn, call, policy.wire_sender, now) or call
+            if call is not None:
+                changed.append(call)
+        await announce.outcomes(conn, store.hooks, changed, now)
+        return changed
+
+    return await store.run(work) if ids else []
 
 
 async def _report_wire_only(conn: AsyncConnection, call: Call, sender: ingest.Sender, now: int) -> Call | None:
@@ -64,21 +67,33 @@ async def _report_wire_only(conn: AsyncConnection, call: Call, sender: ingest.Se
 
 
 async def drop_old(store: Store, policy: Policy, now: int) -> int:
-    """Delete a batch of calls that are too old, with all that belongs to them; what is not delivered yet stays. Returns how many went."""
+    """Delete a batch of what is too old; what is not delivered yet stays, with its call. Returns how many calls and stray traces went.
+
+    A call that never ended counts from its beginning. What could not be delivered for as long as calls are kept becomes a dead letter.
+    """
     if not policy.keep_us:
         return 0
     before = now - policy.keep_us
-    undelivered = sa.select(deliveries.c.report).where(deliveries.c.state == "pending", deliveries.c.report.is_not(None))
-    async with store.write() as conn:
-        held = sa.select(reports.c.call).where(reports.c.call.is_not(None), reports.c.id.in_(undelivered))
-        old = (calls.c.ended_us < before) & calls.c.id.not_in(held)
-        ids = list(await conn.scalars(sa.select(calls.c.id).where(old).order_by(calls.c.started_us).limit(_BATCH)))
-        for table, column in ((facts, facts.c.call), (calls, calls.c.id)):
-            await conn.execute(sa.delete(table).where(column.in_(ids)))
-        await conn.execute(sa.delete(reports).where(reports.c.received_us < before, reports.c.id.not_in(undelivered)))
-        over = (deliveries.c.state != "pending") & (deliveries.c.created_us < before) & deliveries.c.report.is_(None)
-        await conn.execute(sa.delete(deliveries).where(over))
-    return len(ids)
+
+    async def work(conn: AsyncConnection) -> int:
+        expired = {"state": "dead", "finished_us": now, "lease": None, "last_error": f"not delivered within {policy.keep_us // DAY} days"}
+        pending = deliveries.c.state == "pending"
+        await conn.execute(sa.update(deliveries).where(pending, deliveries.c.created_us < before).values(expired))
+        owed = sa.select(deliveries.c.call).where(pending, deliveries.c.call == calls.c.id)
+        old = (calls.c.ended_us < before) | (calls.c.ended_us.is_(None) & (calls.c.started_us < before))
+        ids = list(await conn.scalars(sa.select(calls.c.id).where(old, ~owed.exists()).limit(_BATCH)))
+        stray = list(await conn.scalars(sa.select(strays.c.call).where(strays.c.since_us < before).limit(_BATCH)))
+        await conn.execute(sa.delete(facts).where(facts.c.call.in_(ids + stray)))
+        await conn.execute(sa.delete(calls).where(calls.c.id.in_(ids)))
+        await conn.execute(sa.delete(strays).where(strays.c.call.in_(stray)))
+        finished = sa.select(deliveries.c.id).where(deliveries.c.finished_us < before, ~pending).limit(_BATCH)
+        await conn.execute(sa.delete(deliveries).where(deliveries.c.id.in_(finished)))
+        waiting = sa.select(deliveries.c.id).where(deliveries.c.report == reports.c.id)
+        spent = sa.select(reports.c.id).where(reports.c.received_us < before, ~waiting.exists()).limit(_BATCH)
+        await conn.execute(sa.delete(reports).where(reports.c.id.in_(spent)))
+        return len(ids) + len(stray)
+
+    return await store.run(work)
 
 
 async def run(store: Store, policy: Policy, changed: Callable[[Call], None], wake: Callable[[], None], every_s: float) -> None:

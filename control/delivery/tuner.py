@@ -6,12 +6,11 @@ import asyncio
 import io
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 
 import aiohttp
 
-from control.delivery.destination import LONGEST_RETRY_AFTER_S, Delivered, Later, Parcel, Refused, Result
+from control.delivery.destination import Delivered, Later, Parcel, Refused, Result, retry_after_s, shorten
 
 _PATHS = {"create_call": "/api/v1/public/call", "traces": "/api/v1/traces"}
 _NEVER = {
@@ -65,25 +64,10 @@ class Tuner:
         if status == 409:
             return Delivered("the evaluator answered 409 (it had it already)")
         if status in _NEVER:
-            return Refused(f"{status}: {_NEVER[status]}: {_shorten(text)}")
+            return Refused(f"{status}: {_NEVER[status]}: {shorten(text)}")
         if status == 429 or status >= 500 or status == 408:
-            return Later(f"the evaluator answered {status}: {_shorten(text)}", _seconds(retry_after, self._now()))
-        return Refused(f"{status}: an answer that Create Call does not have: {_shorten(text)}")
-
-
-def _seconds(retry_after: str | None, now: datetime) -> float | None:
-    """Retry-After (RFC 9110 section 10.2.3) in seconds, from either of its forms."""
-    if retry_after is None:
-        return None
-    if retry_after.strip().isdecimal():
-        return min(float(retry_after), LONGEST_RETRY_AFTER_S)
-    try:
-        moment = parsedate_to_datetime(retry_after)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return min(max(0.0, (moment - now).total_seconds()), LONGEST_RETRY_AFTER_S)
+            return Later(f"the evaluator answered {status}: {shorten(text)}", retry_after_s(retry_after, self._now()))
+        return Refused(f"{status}: an answer that Create Call does not have: {shorten(text)}")
 
 
 def _object(text: str) -> dict[str, object]:
@@ -92,7 +76,3 @@ def _object(text: str) -> dict[str, object]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _shorten(text: str) -> str:
-    return " ".join(text.split())[:300] or "no explanation"

@@ -1,4 +1,7 @@
-"""The task that empties the outbox: claims, sends, settles; woken when something is queued or falls due."""
+"""What empties the outbox: one worker a destination claims, sends, settles, so that a receiver that hangs delays no other.
+
+A worker is woken when something is queued or falls due. It also looks from time to time, because another replica's leases end unannounced.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +19,24 @@ from control.contract.call import Call
 from control.delivery import outbox
 from control.delivery.destination import Delivered, Destination, Later, Parcel, Refused, Result
 from control.store import Store
+from control.store.faults import brief
 
 log = structlog.get_logger()
 
 _LONGEST_SLEEP_S = 30.0
+_LONGEST_SLEEP_BESIDE_OTHERS_S = 2.0
 _DATABASE_PAUSE_S = 1.0
+_SHORTEST_SLEEP_S = 0.02
+"""Also what is waited for after being woken: under load, many wake-ups are one look."""
 
 
 class Worker:
-    """One per process. `run` owns every attempt it starts; cancelling it cancels them, and their leases bring them back."""
+    """One a destination. `run` owns every attempt it starts; cancelling it cancels them, and their leases bring them back."""
 
     def __init__(
         self,
         store: Store,
+        name: str,
         destination: Destination,
         key_of: Callable[[bytes | None], str | None],
         *,
@@ -39,6 +47,7 @@ class Worker:
         parallel: int = 8,
     ) -> None:
         self._store = store
+        self.name = name
         self._destination = destination
         self._key_of = key_of
         self._owner = owner
@@ -46,16 +55,25 @@ class Worker:
         self._lease_us = int(lease_s * SECOND)
         self._changed = changed
         self._free = parallel
+        self._held_until = 0
+        self._longest_sleep_s = _LONGEST_SLEEP_S if store.single_process else _LONGEST_SLEEP_BESIDE_OTHERS_S
         self._wake = asyncio.Event()
+        self._stopping = False
         self._waiters: dict[int, asyncio.Future[dict[str, object]]] = {}
         self.results = {"delivered": 0, "later": 0, "dead": 0}
 
     def describe(self) -> dict[str, object]:
-        """Free slots and what became of all attempts."""
-        return {"owner": self._owner, "free": self._free, **self.results}
+        """Free slots, how long the destination wants to be left alone (s), and what became of all attempts."""
+        held = max(0.0, (self._held_until - now_us()) / SECOND)
+        return {"owner": self._owner, "free": self._free, "held_s": round(held, 1), **self.results}
 
     def wake(self) -> None:
         """Look at the outbox now."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        self._stopping = True
         self._wake.set()
 
     async def reply(self, delivery: int, timeout_s: float) -> dict[str, object]:
@@ -71,43 +89,47 @@ class Worker:
             self._waiters.pop(delivery, None)
 
     async def run(self) -> None:
-        """Deliver until cancelled. A database that fails is waited for."""
+        """Deliver until cancelled, or until `stop` and the attempts under way are over. A database that fails is waited for."""
         async with asyncio.TaskGroup() as attempts:
-            while True:
+            while not self._stopping:
                 self._wake.clear()
                 try:
                     pause = await self._round(attempts)
                 except SQLAlchemyError as error:
-                    log.error("outbox cannot be read", error=str(getattr(error, "orig", None) or error))
-                    pause = _DATABASE_PAUSE_S
+                    log.error("outbox cannot be read", destination=self.name, error=brief(error))
+                    await asyncio.sleep(_DATABASE_PAUSE_S)
+                    continue
                 try:
                     async with asyncio.timeout(pause):
                         await self._wake.wait()
+                        await asyncio.sleep(_SHORTEST_SLEEP_S)
                 except TimeoutError:
                     continue
 
     async def _round(self, attempts: asyncio.TaskGroup) -> float:
         """Start what is due and say how long to sleep."""
-        due = await outbox.next_due(self._store)
         now = now_us()
-        if due is None or self._free == 0:
-            return _LONGEST_SLEEP_S
-        if due > now:
-            return min(_LONGEST_SLEEP_S, (due - now) / SECOND)
-        claimed = await outbox.claim(self._store, self._owner, now, limit=self._free, lease_us=self._lease_us, waits=self._waits)
+        if self._free == 0:
+            return self._longest_sleep_s
+        if self._held_until > now:
+            return min(self._longest_sleep_s, (self._held_until - now) / SECOND)
+        claimed = await outbox.claim(self._store, self.name, self._owner, now, limit=self._free, lease_us=self._lease_us, waits=self._waits)
         for call in claimed.changed:
             self._changed(call)
         for row in claimed.rows:
             self._free -= 1
             attempts.create_task(self._attempt(row), name=f"delivery-{row.id}")
-        return 0.0
+        if claimed.next_due is None:
+            return self._longest_sleep_s
+        # What is due and was not claimed is another replica's just now, or waits for a free slot.
+        return min(self._longest_sleep_s, max(_SHORTEST_SLEEP_S, (claimed.next_due - now) / SECOND))
 
     async def _attempt(self, row: sa.Row[Any]) -> None:
         try:
             result = await self._destination.send(self._parcel(row))
             await self._settle(row, result)
         except SQLAlchemyError as error:  # the lease ends by itself and the same bytes are sent again
-            log.error("delivery not settled", delivery=row.id, error=str(getattr(error, "orig", None) or error))
+            log.error("delivery not settled", delivery=row.id, error=brief(error))
         finally:
             self._free += 1
             self.wake()
@@ -122,8 +144,10 @@ class Worker:
                 waiter = self._waiters.get(row.id)
                 if waiter is not None and not waiter.done():
                     waiter.set_result(reply)
-            case Later(cause, _):
+            case Later(cause, after_s):
                 self.results["later"] += 1
+                if after_s is not None:  # it spoke for itself, not for this delivery: the others would hear the same
+                    self._held_until = max(self._held_until, now_us() + int(after_s * SECOND))
                 log.warning("delivery put off", cause=cause, **told)
             case Refused(cause):
                 self.results["dead"] += 1

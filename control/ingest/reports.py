@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from control.contract.call import Call
 from control.matching.claim import Claim, read_claim
-from control.store import Store, linking, rows
+from control.store import Store, announce, linking, rows
 from control.store.dialect import insert
-from control.store.schema import deliveries, reports
+from control.store.schema import calls, deliveries, reports
 
 DESTINATION = "tuner"
 
@@ -43,8 +43,13 @@ async def accept(store: Store, body: bytes, sender: Sender, now: int, *, wait_us
     The first report under a call_id counts: a repetition, whatever its body, changes nothing.
     """
     claim = read_claim(body)
-    async with store.write() as conn:
-        return await add(conn, body, claim, sender, now, wait_us=wait_us, origin=origin)
+
+    async def work(conn: AsyncConnection) -> Accepted:
+        accepted = await add(conn, body, claim, sender, now, wait_us=wait_us, origin=origin)
+        await announce.outcomes(conn, store.hooks, accepted.changed, now)
+        return accepted
+
+    return await store.run(work)
 
 
 async def add(
@@ -72,19 +77,23 @@ async def add(
         old = (await conn.execute(same.where(*(reports.c[name] == value for name, value in key.items())))).one()
         return Accepted(old.id, claim.provider_call_id, False, old.delivery, claim.wants_upload)
     delivery = await _queue(conn, "create_call", claim.provider_call_id, sender, now, next_at=now + wait_us, report=number)
+    await linking.save_claims(conn, number, claim)
     report = (await conn.execute(sa.select(reports).where(reports.c.id == number))).one()
     matched = await linking.link(conn, report)
     changed = [await linking.settle_verdict(conn, call, now) for call in matched.candidates]
-    row = await rows.load(conn, matched.call) if matched.call is not None else None
-    if row is not None and row.complete:
+    complete = sa.select(calls.c.complete).where(calls.c.id == matched.call)
+    if matched.call is not None and await conn.scalar(complete):
         await conn.execute(sa.update(deliveries).where(deliveries.c.id == delivery).values(next_at_us=now))
     return Accepted(number, claim.provider_call_id, True, delivery, claim.wants_upload, [call for call in changed if call is not None])
 
 
 async def accept_traces(store: Store, body: bytes, content_type: str, sender: Sender, now: int) -> int:
     """Store an OTLP export and queue it as it came. Returns the delivery's number. Raises SQLAlchemyError when nothing was stored."""
-    async with store.write() as conn:
+
+    async def work(conn: AsyncConnection) -> int:
         return await _queue(conn, "traces", "OTLP export", sender, now, next_at=now, body=body, content_type=rows.clip(content_type, 128))
+
+    return await store.run(work)
 
 
 async def _queue(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from control.clock import now_us
 from control.config import ControlConfig
 from control.errors import StartupError
+from control.store.announce import Hook
 from control.store.combine import Combiner
 from control.store.dialect import MIGRATION_LOCK, WRITE, insert, is_sqlite, make_engine, make_writer, sqlite_file
 from control.store.faults import at_once_again, brief, translated
@@ -42,7 +44,11 @@ class Store:
     def __init__(self, url: str) -> None:
         self.url = url
         self.single_process = is_sqlite(url)
-        self._engine: AsyncEngine = make_engine(url)
+        self.hooks: tuple[Hook, ...] = ()
+        """Who is told of events: set once, before anything is stored."""
+        self.name = f"trunkside-{uuid.uuid4().hex[:16]}"
+        """Tells this process from other replicas."""
+        self._engine: AsyncEngine = make_engine(url, name=self.name)
         self._writer = asyncio.Lock()
         self._group = _Group(url, self._writer) if self.single_process else None
 

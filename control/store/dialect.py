@@ -23,16 +23,17 @@ _STATEMENT_S = 30.0
 _LOCK_WAIT_S = 10.0
 
 
-def make_engine(url: str, *, statement_s: float | None = _STATEMENT_S) -> AsyncEngine:
+def make_engine(url: str, *, name: str = "trunkside", statement_s: float | None = _STATEMENT_S) -> AsyncEngine:
     """An engine that holds foreign keys, has a commit on disk before it returns, and waits for a lock instead of failing.
 
-    `statement_s`: the longest a PostgreSQL statement may take, None without a limit; a server that has gone silent is noticed by it.
+    `name` is the `application_name` under which PostgreSQL knows it. `statement_s`: the longest a PostgreSQL statement may take, None
+    without a limit; a server that has gone silent is noticed by it.
     """
     if is_sqlite(url):
         engine = create_async_engine(url, connect_args={"timeout": 30})
         _prepare(engine.sync_engine)
         return engine
-    settings = {"application_name": "trunkside", "jit": "off"}  # compiling a statement takes longer than any of ours runs
+    settings = {"application_name": name, "jit": "off"}  # compiling a statement takes longer than any of ours runs
     arguments = {"timeout": _CONNECT_S, "command_timeout": statement_s, "server_settings": settings}
     return create_async_engine(
         url, pool_pre_ping=True, pool_size=8, max_overflow=8, pool_timeout=_LOCK_WAIT_S, pool_recycle=1800, connect_args=arguments

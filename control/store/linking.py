@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,15 +12,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from control.clock import as_datetime
 from control.contract.call import Call, Finding, Hop
 from control.contract.fold import correlation_hash
-from control.matching.claim import Claim, read_claim
+from control.matching.claim import Claim, party, read_claim
 from control.matching.rules import Match, Rival, against, known, match
 from control.matching.splice import compare, link_of
 from control.matching.verdict import Answer, outcome_of_report, repair_of, verdict
 from control.store import rows
-from control.store.schema import deliveries, reports
+from control.store.dialect import insert, lock
+from control.store.schema import claims, conflicts, deliveries, reports
 
 LEFT_EARLY = "report_left_unlinked"
 SECOND_REPORT = "second_report"
+_CALLER = "caller:"
+"""Keeps a caller apart from identifiers among the claims: a telephone number is no Call-ID."""
 
 
 async def link(conn: AsyncConnection, report: sa.Row[Any]) -> Match:
@@ -28,6 +32,7 @@ async def link(conn: AsyncConnection, report: sa.Row[Any]) -> Match:
     found = await rows.candidates(conn, _values(claim), claim)
     matched = match(claim, [known(call) for call in found])
     if matched.call is not None and not matched.exact:
+        await lock(conn, [matched.call])  # two replicas must not mend two reports of one call
         matched = against(matched, await _rivals(conn, report, matched.call))
     simulation = next((call.kind == "simulation" for call in found if call.id == matched.call), True)
     outcome = outcome_of_report(
@@ -47,6 +52,10 @@ async def link(conn: AsyncConnection, report: sa.Row[Any]) -> Match:
     }
     await conn.execute(sa.update(reports).where(reports.c.id == report.id).values(values))
     await conn.execute(sa.update(deliveries).where(deliveries.c.report == report.id).values(call=matched.call))
+    if report.outcome == "conflict":
+        await conn.execute(sa.delete(conflicts).where(conflicts.c.report == report.id))
+    if outcome == "conflict":
+        await conn.execute(sa.insert(conflicts), [{"call": call, "report": report.id} for call in matched.candidates])
     return matched
 
 
@@ -77,7 +86,22 @@ async def settle_verdict(conn: AsyncConnection, call_id: str, now: int, *, grace
 
 async def judge(conn: AsyncConnection, call: Call, grace_over: bool) -> bool:
     """Put the verdict, and what else its reports add, into `call`. Returns whether a report waits for this call."""
-    ours = (await conn.execute(_concerning(call.id))).all()
+    return bool(await judge_all(conn, {call.id: (call, grace_over)}))
+
+
+async def judge_all(conn: AsyncConnection, judged: Mapping[str, tuple[Call, bool]]) -> set[str]:
+    """As `judge`, for several calls with their `grace_over`. Returns those for which a report waits."""
+    concerning = await _concerning(conn, sorted(judged))
+    waited_for: set[str] = set()
+    for call_id, (call, grace_over) in judged.items():
+        ours = concerning.get(call_id, [])
+        _judge(call, grace_over, ours)
+        if any(report.call == call_id and not report.frozen for report in ours):
+            waited_for.add(call_id)
+    return waited_for
+
+
+def _judge(call: Call, grace_over: bool, ours: list[sa.Row[Any]]) -> None:
     outcome, deciding = verdict(
         simulation=call.kind == "simulation",
         answered=call.answered_at is not None,
@@ -89,7 +113,6 @@ async def judge(conn: AsyncConnection, call: Call, grace_over: bool) -> bool:
     call.verdict.candidates = list(deciding.candidates) if deciding is not None and outcome == "conflict" else []
     for report in ours:
         _tell(call, report, sum(each.origin == "agent" and each.call == call.id for each in ours))
-    return any(report.call == call.id and not report.frozen for report in ours)
 
 
 async def add_hop(conn: AsyncConnection, call_id: str, hop: Hop, now: int) -> Call | None:
@@ -105,22 +128,40 @@ async def add_hop(conn: AsyncConnection, call_id: str, hop: Hop, now: int) -> Ca
     return call
 
 
-async def relink_waiting(conn: AsyncConnection, call: Call) -> set[str]:
-    """Match again the reports that a change of `call` may concern: those without a call, by its identifiers or by time.
+async def waiting_for(conn: AsyncConnection, changed: Iterable[Call]) -> list[sa.Row[Any]]:
+    """The reports without a call that a change of these calls may concern, in order of arrival."""
+    values = {value for call in changed for value in _findable(call)}
+    found: dict[int, sa.Row[Any]] = {}
+    for part in rows.parts(sorted(values)):
+        about = sa.select(claims.c.report).where(claims.c.value.in_(part))
+        wanted = sa.select(reports).where(reports.c.id.in_(about), reports.c.call.is_(None), reports.c.origin == "agent")
+        found |= {report.id: report for report in await conn.execute(wanted)}
+    return [found[number] for number in sorted(found)]
 
-    Returns the other calls whose verdicts may have changed with it.
-    """
-    named = [rows.clip(value) for value in (call.sip_call_id, *call.b_leg_call_ids, *call.platform_ids)]
-    about = reports.c.sip_call_id.in_(named) | reports.c.provider_call_id.in_(named)
-    if call.correlation_sha256 is not None:
-        about |= reports.c.correlation_sha256 == call.correlation_sha256
-    waiting = sa.select(reports).where(reports.c.call.is_(None), reports.c.origin == "agent", about | ~reports.c.frozen)
+
+async def relink(conn: AsyncConnection, waiting: Iterable[sa.Row[Any]]) -> set[str]:
+    """Match reports again. Returns the calls whose verdicts may have changed with it."""
     touched: set[str] = set()
-    for report in (await conn.execute(waiting.order_by(reports.c.id))).all():
+    for report in waiting:
         touched |= set(json.loads(report.candidates))
         matched = await link(conn, report)
         touched |= set(matched.candidates)
-    return touched - {call.id}
+    return touched
+
+
+async def save_claims(conn: AsyncConnection, report: int, claim: Claim) -> None:
+    """Make a report findable by every call that a rule may match it with."""
+    said = _values(claim) | ({_CALLER + claim.caller} if claim.caller is not None else set())
+    values = [{"value": value, "report": report} for value in sorted({rows.clip(each) for each in said})]
+    if values:
+        await conn.execute(insert(conn, claims).on_conflict_do_nothing(), values)
+
+
+def _findable(call: Call) -> set[str]:
+    caller = party(call.from_)
+    names = {call.sip_call_id, *call.b_leg_call_ids, *call.platform_ids}
+    names |= {value for value in (call.correlation_sha256, call.recipient, _CALLER + caller if caller else None) if value}
+    return {rows.clip(name) for name in names}
 
 
 def _values(claim: Claim) -> set[str]:
@@ -130,12 +171,16 @@ def _values(claim: Claim) -> set[str]:
     return said | hashed | extra
 
 
-def _concerning(call_id: str) -> sa.Select[Any]:
-    return (
-        sa.select(reports)
-        .where((reports.c.call == call_id) | ((reports.c.outcome == "conflict") & reports.c.candidates.contains(call_id, autoescape=True)))
-        .order_by(reports.c.id)
-    )
+async def _concerning(conn: AsyncConnection, call_ids: list[str]) -> dict[str, list[sa.Row[Any]]]:
+    """By call, in order of arrival: the reports that were matched to it, and those in conflict over it."""
+    found: dict[str, dict[int, sa.Row[Any]]] = {}
+    for part in rows.parts(call_ids):
+        for report in await conn.execute(sa.select(reports).where(reports.c.call.in_(part))):
+            found.setdefault(report.call, {})[report.id] = report
+        torn = sa.select(conflicts.c.call.label("candidate"), reports).join(reports, reports.c.id == conflicts.c.report)
+        for report in await conn.execute(torn.where(conflicts.c.call.in_(part), reports.c.outcome == "conflict")):
+            found.setdefault(report.candidate, {})[report.id] = report
+    return {call: [by_number[number] for number in sorted(by_number)] for call, by_number in found.items()}
 
 
 def _answer(report: sa.Row[Any]) -> Answer:

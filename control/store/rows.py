@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ from control.store.dialect import insert
 from control.store.schema import calls, identifiers
 
 STRONG = ("call_id", "b_leg", "correlation", "platform", "recipient")
-_PARAMETERS = 400
+MOST_PARAMETERS = 400
 """Values in one IN list: engines limit how many parameters a statement has."""
 
 
@@ -43,15 +44,48 @@ async def load(conn: AsyncConnection, call_id: str) -> sa.Row[Any] | None:
 async def load_all(conn: AsyncConnection, call_ids: Sequence[str]) -> dict[str, sa.Row[Any]]:
     """The rows of several calls, as `load` gives one. Locked in the order of their ids, so that two writers cannot lock each other out."""
     found: list[sa.Row[Any]] = []
-    for at in range(0, len(call_ids), _PARAMETERS):
-        wanted = sa.select(calls).where(calls.c.id.in_(sorted(call_ids)[at : at + _PARAMETERS])).order_by(calls.c.id)
+    for part in parts(sorted(call_ids)):
+        wanted = sa.select(calls).where(calls.c.id.in_(part)).order_by(calls.c.id)
         found += (await conn.execute(wanted.with_for_update())).all()
     return {row.id: row for row in found}
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A call and how much of its trace is stored: the highest seq, the number of facts, and whether that is all of it."""
+
+    call: Call
+    last_seq: int
+    held: int
+    complete: bool
+
+
 async def save(conn: AsyncConnection, call: Call, now: int, **columns: object) -> None:
-    """Write `call` and its filter columns; `columns` adds `complete`, `settled`, `last_seq`, `held`; a new call needs the last two."""
-    row = {
+    """Write a stored call and its filter columns; `columns` adds `settled` or `told`."""
+    await conn.execute(sa.update(calls).where(calls.c.id == call.id).values(_columns(call, now) | columns))
+
+
+async def save_all(conn: AsyncConnection, kept: Iterable[Kept], now: int) -> None:
+    """Write calls that are stored, and calls that are not yet, in one statement."""
+    values = [
+        {
+            "id": each.call.id,
+            "settled": False,
+            **_columns(each.call, now),
+            "last_seq": each.last_seq,
+            "held": each.held,
+            "complete": each.complete,
+        }
+        for each in kept
+    ]
+    if values:
+        statement = insert(conn, calls)
+        update = {name: statement.excluded[name] for name in values[0] if name not in ("id", "settled")}
+        await conn.execute(statement.on_conflict_do_update(index_elements=["id"], set_=update), values)
+
+
+def _columns(call: Call, now: int) -> dict[str, object]:
+    return {
         "sip_call_id": clip(call.sip_call_id),
         "kind": call.kind,
         "outcome": call.verdict.outcome,
@@ -63,31 +97,32 @@ async def save(conn: AsyncConnection, call: Call, now: int, **columns: object) -
         "updated_us": now,
         "latency_ms": slowest_response(call),
         "doc": call.model_dump_json(by_alias=True),
-        **columns,
     }
-    if "last_seq" not in columns:
-        await conn.execute(sa.update(calls).where(calls.c.id == call.id).values(row))
-        return
-    fresh = {"id": call.id, "complete": False, "settled": False, **row}
-    await conn.execute(insert(conn, calls).values(fresh).on_conflict_do_update(index_elements=["id"], set_=row))
 
 
-async def save_identifiers(conn: AsyncConnection, call: Call) -> None:
-    """Make the call findable under everything it is known by."""
-    found = {("call_id", call.sip_call_id), *(("b_leg", value) for value in call.b_leg_call_ids)}
-    found |= {("platform", value) for value in call.platform_ids}
-    found |= {("correlation", call.correlation_sha256), ("recipient", call.recipient)}  # type: ignore[arg-type]
-    found |= {("caller", party(call.from_)), ("callee", party(call.recipient or call.to))}  # type: ignore[arg-type]
-    rows = [{"call": call.id, "kind": kind, "value": clip(value)} for kind, value in sorted(found, key=str) if value]
-    await conn.execute(insert(conn, identifiers).on_conflict_do_nothing(), rows)
+async def save_identifiers(conn: AsyncConnection, known: Iterable[Call]) -> None:
+    """Make calls findable under everything they are known by."""
+    found: list[dict[str, str]] = []
+    for call in known:
+        names = {("call_id", call.sip_call_id), *(("b_leg", value) for value in call.b_leg_call_ids)}
+        names |= {("platform", value) for value in call.platform_ids}
+        names |= {("correlation", call.correlation_sha256), ("recipient", call.recipient)}  # type: ignore[arg-type]
+        names |= {("caller", party(call.from_)), ("callee", party(call.recipient or call.to))}  # type: ignore[arg-type]
+        found += [{"call": call.id, "kind": kind, "value": clip(value)} for kind, value in sorted(names, key=str) if value]
+    if found:
+        await conn.execute(insert(conn, identifiers).on_conflict_do_nothing(), found)
+
+
+def parts(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """`values` in pieces that fit an IN list."""
+    for at in range(0, len(values), MOST_PARAMETERS):
+        yield values[at : at + MOST_PARAMETERS]
 
 
 async def candidates(conn: AsyncConnection, values: Iterable[str], claim: Claim) -> list[Call]:
     """All calls that any matching rule could name for `claim`; `values` are its identifiers, hashes included."""
     ids: set[str] = set()
-    wanted = sorted({clip(value) for value in values})
-    for at in range(0, len(wanted), _PARAMETERS):
-        part = wanted[at : at + _PARAMETERS]
+    for part in parts(sorted({clip(value) for value in values})):
         ids |= set(await conn.scalars(sa.select(identifiers.c.call).where(identifiers.c.kind.in_(STRONG), identifiers.c.value.in_(part))))
     if claim.caller is not None and claim.start_ms is not None and claim.end_ms is not None:
         first, last = (claim.start_ms - SLACK_MS) * 1000, (claim.end_ms + SLACK_MS) * 1000
@@ -100,6 +135,6 @@ async def candidates(conn: AsyncConnection, values: Iterable[str], claim: Claim)
 
 async def _calls(conn: AsyncConnection, ids: list[str]) -> list[Call]:
     found: list[Call] = []
-    for at in range(0, len(ids), _PARAMETERS):
-        found += [read_call(doc) for doc in await conn.scalars(sa.select(calls.c.doc).where(calls.c.id.in_(ids[at : at + _PARAMETERS])))]
+    for part in parts(ids):
+        found += [read_call(doc) for doc in await conn.scalars(sa.select(calls.c.doc).where(calls.c.id.in_(part)))]
     return found

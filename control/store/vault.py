@@ -40,9 +40,9 @@ def open_vault(config: ControlConfig) -> Vault:
     if path is None:
         file = sqlite_file(config.database)
         if file is None:
-            if config.evaluator.key is None:
+            if config.evaluator.key is None or any(token.evaluator is not None for token in config.tokens):
                 raise StartupError(
-                    "secret_key_file: needed with PostgreSQL while evaluator.api_key is null, to keep senders' keys encrypted"
+                    "secret_key_file: needed with PostgreSQL while evaluator.api_key is null or a token has its own, to keep keys encrypted"
                 )
             return Vault(None)
         path = file.with_name(f"{file.name}.key")

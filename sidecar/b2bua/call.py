@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from sidecar.b2bua import outcome as o
 from sidecar.b2bua.bodies import Bodies, Crossed, Failed
-from sidecar.b2bua.crossing import crossing_answer, crossing_cancel, drop_unusable_routing, warning
+from sidecar.b2bua.crossing import crossing_answer, crossing_cancel, warning
 from sidecar.b2bua.dialling import b_invite
 from sidecar.b2bua.effects import Answered, Dialled, Ended, Found, HopProven, Learned, Leg, MediaDescribed, Started, other
 from sidecar.b2bua.indialog import InDialog, State
@@ -290,7 +290,6 @@ class Call(InDialog):
 
     def on_response(self, tx: TxId, response: Response, again: bool, now: Mono) -> None:
         """A response on one of this call's client transactions."""
-        drop_unusable_routing(response)
         match self.clients.get(tx):
             case Dialling() as role:
                 self._on_dialling_response(tx, role, response, again, now)

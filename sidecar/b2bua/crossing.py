@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sidecar.sip.errors import MalformedMessage
-from sidecar.sip.fields import name_addr
 from sidecar.sip.headers import Headers, key_of
 from sidecar.sip.message import Response
 
@@ -79,19 +77,6 @@ def crossing_answer(response: Response, *, body: bytes) -> list[tuple[str, str]]
 def crossing_cancel(headers: Headers) -> list[tuple[str, str]]:
     """The headers of a CANCEL that go on: Reason (RFC 3326) above all."""
     return crossing(headers, besides=_NOT_ON_CANCEL)
-
-
-def drop_unusable_routing(response: Response) -> None:
-    """Take an unreadable Contact or Record-Route off a response: the dialog falls back to where its request went, and the call lives."""
-    try:
-        _ = response.contact
-    except MalformedMessage:
-        response.headers.remove("Contact")
-    try:
-        for route in response.headers.values("Record-Route"):
-            name_addr(route)
-    except MalformedMessage:
-        response.headers.remove("Record-Route")
 
 
 def warning(text: str) -> tuple[str, str]:

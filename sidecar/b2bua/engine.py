@@ -6,23 +6,21 @@ The engine checks a message at the door once, finds the dialog or the route that
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import assert_never
 
 from sidecar.b2bua import outcome as o
-from sidecar.b2bua.call import RETRY_AFTER_REFUSAL, Call
-from sidecar.b2bua.crossing import warning
+from sidecar.b2bua.call import Call
+from sidecar.b2bua.door import Admitted, Reply, judge
 from sidecar.b2bua.effects import Effect, Found, Gone, Leg, Message, Refused, SendSip
 from sidecar.b2bua.legs import Pair, PortPairs
 from sidecar.b2bua.lookups import Lookups
 from sidecar.b2bua.registry import Registry
-from sidecar.b2bua.routes import Route, choose, within_any
+from sidecar.b2bua.routes import within_any
+from sidecar.b2bua.settings import Listener as Listener
+from sidecar.b2bua.settings import Settings as Settings
 from sidecar.b2bua.switchboard import Located, Member
 from sidecar.clocks import Addr, Mono
-from sidecar.identity import inbound
-from sidecar.identity.classify import Network
-from sidecar.identity.digest import Accepted, Challenge, DigestServer, Malformed
 from sidecar.identity.findings import FINDINGS
 from sidecar.sip import layer as ly
 from sidecar.sip.dialog import Dialog, key_of_request
@@ -30,37 +28,6 @@ from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.flow import Flow
 from sidecar.sip.ids import Ids
 from sidecar.sip.message import Request, Response, parse, response_to
-from sidecar.sip.timing import Timing
-from sidecar.sip.uri import SipUri
-
-ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, REFER, NOTIFY, SUBSCRIBE"
-ONLY_IN_DIALOG = frozenset({"BYE", "PRACK", "UPDATE", "INFO", "NOTIFY"})
-"""Requests that mean nothing outside a dialog: 481 there, not 405."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """A socket that the shell listens on, and the address under which peers reach it."""
-
-    local: Addr
-    advertised: Addr
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the engine must know; all of it may be replaced while calls live."""
-
-    listeners: tuple[Listener, ...]
-    routes: tuple[Route, ...]
-    trusted: tuple[Network, ...]
-    digest: DigestServer | None = None
-    evaluator_networks: tuple[Network, ...] = ()
-    """Calls from here are simulations, where the route says `auto`."""
-    evaluator_users: frozenset[str] = frozenset()
-    """So are those of who authenticated as one of these."""
-    ring_limit: float = 200.0
-    """Seconds without a further provisional response; RFC 3261 16.6 asks for more than 180."""
-    timing: Timing = field(default_factory=Timing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +47,7 @@ class Engine:
         self.layer = ly.TransactionLayer(ids, settings.timing)
         self.draining = False
         self.counts: Counter[str] = Counter()
-        self.findings: Counter[str] = Counter(dict.fromkeys(FINDINGS, 0))
+        self.findings: Counter[str] = Counter(dict.fromkeys(sorted(FINDINGS), 0))
         """How often each oddity of an identity was found."""
         self._registry = Registry()
         self._lookups = Lookups()
@@ -260,25 +227,29 @@ class Engine:
     def _on_request(self, tx: ly.TxId, request: Request, flow: Flow, now: Mono) -> None:
         if request.to_tag is not None:
             self._on_dialog_request(tx, request, now)
-        elif within_any(flow.remote[0], self.settings.trusted):
-            self._on_new_request(tx, request, flow, None, now)
-        elif (user := self._authenticated(tx, request, flow, now)) is not None:
-            self._on_new_request(tx, request, flow, user, now)
-
-    def _on_new_request(self, tx: ly.TxId, request: Request, flow: Flow, user: str | None, now: Mono) -> None:
-        """A request outside any dialog, of somebody who may ask. `user`: the name under which a stranger authenticated."""
-        if request.method == "OPTIONS":
-            self._respond(tx, request, 503 if self.draining else 200, now, [("Allow", ALLOW), ("Accept", "application/sdp")])
-        elif request.method != "INVITE":
-            self._respond(tx, request, 481 if request.method in ONLY_IN_DIALOG else 405, now, [("Allow", ALLOW)])
-        else:
-            self._on_invite(tx, request, flow, user, now)
+            return
+        known = list(self._registry.with_call_id(request.call_id))
+        verdict = judge(request, flow.remote[0], known, draining=self.draining, settings=self.settings, ids=self.ids, now=now)
+        match verdict:
+            case Admitted(route, identity):
+                call = Call(self, self.ids.token(), request, tx, flow, route, identity, now)
+                self._registry.add(call)
+                self._touched[call.id] = call
+                self.counts["calls"] += 1
+                call.start(now)
+            case Reply(status, headers, refused):
+                if refused is not None:
+                    self.counts[refused] += 1
+                    self._out.append(Refused(refused, flow.remote, request.method))
+                self.layer.respond(tx, response_to(request, status, to_tag=self.ids.tag(), headers=headers), now)
+            case _ as never:
+                assert_never(never)
 
     def _on_dialog_request(self, tx: ly.TxId, request: Request, now: Mono) -> None:
         found = self._registry.dialogs.get(key_of_request(request))
         if found is None:
             self.counts["no-dialog"] += 1
-            self._respond(tx, request, 481, now)
+            self.layer.respond(tx, response_to(request, 481), now)
             return
         call, pair, leg = found
         self.bind(tx, call, leg)
@@ -293,84 +264,6 @@ class Engine:
         call, pair, leg = found
         self._touched[call.id] = call
         call.on_ack(leg, pair, request, now)
-
-    def _authenticated(self, tx: ly.TxId, request: Request, flow: Flow, now: Mono) -> str | None:
-        """The user that a stranger proved to be. For None it has got its answer: a challenge, or a refusal that tells it nothing."""
-        if self.settings.digest is None:
-            self._count_refused("untrusted-source", request, flow)
-            self._respond(tx, request, 403, now)
-            return None
-        verdict = self.settings.digest.check(request, now)
-        match verdict:
-            case Accepted(user):
-                return user
-            case Malformed(detail):
-                self._count_refused("malformed-credentials", request, flow)
-                self._respond(tx, request, 400, now, [warning(detail)])
-            case Challenge(stale, reason):
-                if reason != "no_credentials":
-                    self._count_refused(reason.replace("_", "-"), request, flow)
-                headers = self.settings.digest.challenge(self.ids.token(), now, stale=stale)
-                self._respond(tx, request, self.settings.digest.status, now, headers)
-            case _ as never:
-                assert_never(never)
-        return None
-
-    def _on_invite(self, tx: ly.TxId, request: Request, flow: Flow, user: str | None, now: Mono) -> None:
-        known = list(self._registry.with_call_id(request.call_id))
-        try:
-            # 12.1.1: what the dialog will need later must be usable now.
-            Dialog.uas(request, response_to(request, 200, to_tag="door"))
-            route = choose(self.settings.routes, request, flow.remote[0])
-            refusal = self._refusal(request, known)
-        except MalformedMessage as error:
-            self._refuse_invite(tx, request, flow, o.malformed(error.status or 400, error.detail), now)
-            return
-        if refusal is not None or route is None:
-            self._refuse_invite(tx, request, flow, refusal or o.no_route(request.uri), now)
-            return
-        if not route.permits(SipUri.parse(request.uri)):
-            self._refuse_invite(tx, request, flow, o.recipient_not_allowed(request.uri, route.name), now)
-            return
-        identity = inbound.read(
-            request,
-            trusted=user is None,
-            call_id_in_use=bool(known),
-            simulation=route.simulation,
-            source=flow.remote[0],
-            networks=self.settings.evaluator_networks,
-            digest_user=user,
-            digest_users=self.settings.evaluator_users,
-            policy=route.policy,
-        )
-        call = Call(self, self.ids.token(), request, tx, flow, route, identity, now)
-        self._registry.add(call)
-        self._touched[call.id] = call
-        self.counts["calls"] += 1
-        call.start(now)
-
-    def _refusal(self, request: Request, known: Sequence[Call]) -> o.Outcome | None:
-        """Why an INVITE becomes no call, whatever its route. Raises MalformedMessage."""
-        if self.draining:
-            return o.draining()
-        if request.max_forwards == 0:
-            return o.too_many_hops()
-        if any(call.leg_of(request.from_tag, None) == "B" for call in known):
-            return o.looped()
-        return None
-
-    def _refuse_invite(self, tx: ly.TxId, request: Request, flow: Flow, outcome: o.Outcome, now: Mono) -> None:
-        self._count_refused(outcome.reason, request, flow)
-        later = [RETRY_AFTER_REFUSAL] if outcome.status == 503 else []
-        self._respond(tx, request, outcome.status, now, [warning(outcome.cause), *later])
-
-    def _count_refused(self, reason: str, request: Request, flow: Flow) -> None:
-        self.counts[reason] += 1
-        self._out.append(Refused(reason, flow.remote, request.method))
-
-    def _respond(self, tx: ly.TxId, request: Request, status: int, now: Mono, headers: Sequence[tuple[str, str]] = ()) -> None:
-        tag = None if request.to_tag is not None else self.ids.tag()
-        self.layer.respond(tx, response_to(request, status, to_tag=tag, headers=headers), now)
 
     # -- what calls need (Switchboard) -------------------------------------------------------------------------------------------------
 

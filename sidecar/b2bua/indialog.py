@@ -18,7 +18,6 @@ from sidecar.b2bua.outgoing import TARGET_REFRESH, Outgoing
 from sidecar.clocks import Mono
 from sidecar.identity.digest import Refusal
 from sidecar.sip.dialog import DialogState, OutOfOrder
-from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.layer import TxId
 from sidecar.sip.message import Request, Response
 
@@ -63,18 +62,14 @@ class InDialog(Outgoing):
         """A request inside one of the dialogs, on a new server transaction."""
         try:
             pair.of(leg).accept(request)
-            forwards = request.max_forwards
         except OutOfOrder as error:
             self.answer(leg, tx, request, error.status, now)
-            return
-        except MalformedMessage as error:
-            self.answer(leg, tx, request, 400, now, [warning(error.detail)])
             return
         if request.method == "BYE":
             self._on_bye(leg, pair, tx, request, now)
         elif self._is_dead(leg, pair):
             self.answer(leg, tx, request, 481, now)
-        elif forwards == 0:
+        elif request.max_forwards == 0:
             self.answer(leg, tx, request, 483, now)
         elif request.method == "INVITE" and (busy := self._busy(leg)) is not None:
             self.answer(leg, tx, request, busy, now, [RETRY_AFTER_OVERLAP] if busy == 500 else [])
@@ -191,8 +186,8 @@ class InDialog(Outgoing):
                 self.awaited.remove(waiting)
                 self.board.layer.acknowledge(waiting.server, now)
         for client, role in list(self.clients.items()):
-            if isinstance(role, Crossing) and not role.is_final:
-                self.answer(role.leg, role.server, role.request, 487, now)
+            if isinstance(role, Crossing):
+                self.answer_crossing(role, 487, now)
                 self.board.layer.cancel(client, now)
 
     def on_crossing_cancel(self, server: TxId, cancel: Request, now: Mono) -> None:
@@ -263,7 +258,6 @@ class InDialog(Outgoing):
         far = other(role.leg)
         success = response.status // 100 == 2
         if response.status >= 200:
-            role.is_final = True
             self.learn_nonce(far, response)
             if not (success and role.request.method == "INVITE"):
                 del self.clients[tx]
@@ -273,7 +267,7 @@ class InDialog(Outgoing):
             if success or described:
                 self.tell_media([*role.offered, *described])
             headers = crossing_answer(response, body=body)
-            self.answer(role.leg, role.server, role.request, response.status, at, headers, reason=response.reason, body=body)
+            self.answer_crossing(role, response.status, at, headers, reason=response.reason, body=body)
             if success and role.request.method == "INVITE":
                 self._await_ack(role, at)
 
@@ -295,7 +289,7 @@ class InDialog(Outgoing):
 
     def _on_unusable_answer(self, role: Crossing, outcome: o.Outcome, now: Mono) -> None:
         """The far side agreed to a session that cannot be relayed: the two sides disagree from here on, so the call ends."""
-        self.answer(role.leg, role.server, role.request, outcome.status, now, [warning(outcome.cause)])
+        self.answer_crossing(role, outcome.status, now, [warning(outcome.cause)])
         far = other(role.leg)
         if role.request.method == "INVITE":
             self.send_ack(far, role.pair.of(far), [], b"", role, now)
@@ -303,8 +297,7 @@ class InDialog(Outgoing):
 
     def on_crossing_timeout(self, role: Crossing, detail: str | None, now: Mono) -> None:
         """The far leg never answered: 408 (or 503) goes back. 12.2.1.2: the dialog is gone, so a lost re-INVITE ends the call."""
-        role.is_final = True
-        self.answer(role.leg, role.server, role.request, 408 if detail is None else 503, now)
+        self.answer_crossing(role, 408 if detail is None else 503, now)
         if self.state == "answered":
             self.hang_up(o.peer_gone("agent" if role.leg == "A" else "caller", role.request.method), now)
 

@@ -68,8 +68,8 @@ class Crossing:
     pair: Pair
     outgoing: Request | None = None
     ack: SentAck | None = None
-    is_final: bool = False
-    """The far side's final answer has come."""
+    is_answered: bool = False
+    """Whoever asked has got a final answer, from the far side or from us."""
     offered: Sequence[MediaDescribed] = ()
     """The request's description, which counts for the media only once the far side has taken it (RFC 3264 8)."""
 

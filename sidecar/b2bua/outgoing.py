@@ -79,7 +79,7 @@ class Outgoing(Member):
         def located(addr: Addr | None, _: str, at: Mono) -> None:
             if self.is_over and isinstance(role, Crossing):
                 # The call ended while the peer's name was looked up.
-                self.answer(role.leg, role.server, role.request, 487, at)
+                self.answer_crossing(role, 487, at)
                 return
             flow = self._flow_to(leg, addr)
             tx = self.board.layer.request(request, flow, self.board.advertised(flow), at)
@@ -139,6 +139,21 @@ class Outgoing(Member):
         if request.method in TARGET_REFRESH and status < 300:
             kept.insert(0, ("Contact", self.contact(leg)))
         self.respond(tx, response_to(request, status, reason, headers=kept, body=body), now)
+
+    def answer_crossing(
+        self,
+        role: Crossing,
+        status: int,
+        now: Mono,
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        reason: str | None = None,
+        body: bytes = b"",
+    ) -> None:
+        """Answer a request that crossed. What comes after a final answer is dropped: the call may have ended in the meantime."""
+        if not role.is_answered:
+            role.is_answered = status >= 200
+            self.answer(role.leg, role.server, role.request, status, now, headers, reason=reason, body=body)
 
     def respond(self, tx: TxId, response: Response, now: Mono) -> None:
         """Send a response, and note whether its ACK is still to come."""

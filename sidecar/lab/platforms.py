@@ -1,8 +1,8 @@
 """Stand-ins for the platforms between a SIP edge and a voice agent: what of an INVITE the application behind each of them gets to see.
 
-Each view takes the INVITE that arrived at the platform's edge and `own`, the platform's own name for the call (CallSid, call_control_id, …).
-It answers with what the platform hands the application, in the platform's shape and with its losses: filtered names, stripped prefixes,
-lost lengths, folded case, replaced Call-IDs. Nothing is added that the platform would not show.
+Each view takes the INVITE that arrived at the platform's edge and `own`, the platform's own name for the call (a CallSid, say). It answers
+with what the platform hands the application, in the platform's shape and with its losses: filtered names, stripped prefixes, lost lines,
+folded case, replaced Call-IDs. Nothing is added that the platform would not show.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ LONGEST_LINE = 1024
 """Octets of a header line; Twilio and Retell lose longer ones."""
 ACCOUNT = "AC00000000000000000000000000000000"
 _STANDARD = frozenset(
-    "via max-forwards from to call-id cseq contact content-type content-length allow supported require route record-route user-agent "
-    "session-expires min-se accept p-asserted-identity authorization proxy-authorization".split()
+    {
+        *("via", "max-forwards", "from", "to", "call-id", "cseq", "contact", "content-type", "content-length", "allow", "supported"),
+        *("require", "route", "record-route", "user-agent", "session-expires", "min-se", "accept", "p-asserted-identity"),
+        *("authorization", "proxy-authorization"),
+    }
 )
 _SECRET = frozenset({"authorization", "proxy-authorization"})
 _ALNUM = re.compile(r"[A-Za-z0-9]+")
@@ -197,11 +200,12 @@ def jambonz(invite: Request, own: str) -> dict[str, Any]:
 def plivo(invite: Request, own: str) -> dict[str, Any]:
     """The parameters of the answer URL: `X-PH-` headers of letters and digits whose values are the same."""
     numbers = {"From": user(invite.from_.uri), "To": user(invite.uri)}
-    parameters = {"CallUUID": own, "Direction": "inbound", "CallStatus": "ringing", "Event": "StartApp", **numbers}
-    for name, value in invite.headers.items():
-        if name.upper().startswith("X-PH-") and _ALNUM.fullmatch(name[5:]) and _ALNUM.fullmatch(value):
-            parameters[name] = value
-    return parameters
+    passing = {
+        name: value
+        for name, value in invite.headers.items()
+        if name.upper().startswith("X-PH-") and _ALNUM.fullmatch(name[5:]) and _ALNUM.fullmatch(value)
+    }
+    return {"CallUUID": own, "Direction": "inbound", "CallStatus": "ringing", "Event": "StartApp", **numbers, **passing}
 
 
 def exotel(invite: Request, own: str) -> dict[str, Any]:

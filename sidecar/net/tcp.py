@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import socket
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 from sidecar.clocks import Addr, Mono
 from sidecar.net.clock import mono
@@ -17,6 +18,7 @@ from sidecar.sip.endpoint import Endpoint
 from sidecar.sip.flow import Flow
 from sidecar.sip.keepalive import Due, StreamTiming, StreamWatch
 from sidecar.sip.stream import PING, PONG, Broken, Keepalive, StreamFramer
+from sidecar.sip.uri import bracketed
 
 UNREAD = "unread"
 """The peer does not take what is sent to it."""
@@ -94,15 +96,16 @@ class Connection(asyncio.Protocol):
         self._waiting_octets = 0
         self._gone = False
 
-    @property
-    def secure(self) -> bool:
-        """Whether it is a TLS connection."""
-        return self._pipe is not None
-
     def describe(self) -> dict[str, object]:
-        """Where it leads and how it is."""
-        tls = self._pipe.describe() if self._pipe is not None and self.established else None
-        return {"flow": self.flow, "outgoing": self.outgoing, "established": self.established, "unsent": self._unsent(), "tls": tls}
+        """Where it leads and how it is, for the admin API."""
+        return {
+            "transport": self.flow.transport,
+            "remote": f"{bracketed(self.flow.remote[0])}:{self.flow.remote[1]}",
+            "made_by": "us" if self.outgoing else "peer",
+            "established": self.established,
+            "unsent": self._unsent(),
+            "tls": self._pipe.describe() if self._pipe is not None and self.established else None,
+        }
 
     # -- towards the peer --------------------------------------------------------------------------------------------------------------
 
@@ -172,19 +175,17 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TCP is there."""
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError("a stream is needed")
-        self._transport = transport
+        stream = self._transport = cast("asyncio.Transport", transport)  # uvloop's is of a family of its own
         if self._gone:  # dropped while connecting
-            transport.abort()
+            stream.abort()
             return
         if not self.outgoing:
-            peer = transport.get_extra_info("peername")
-            tune(transport.get_extra_info("socket"), self._limits)
+            peer = stream.get_extra_info("peername")
+            tune(stream.get_extra_info("socket"), self._limits)
             self.flow = Flow(self.flow.transport, self.flow.local, (peer[0], peer[1]) if peer else ("", 0))
             if not peer or not self._owner.arrived(self):
                 self._gone = True  # nobody was told of it, so nobody is told of its end
-                transport.abort()
+                stream.abort()
                 return
         self._arm()
         if self._pipe is None:
@@ -385,7 +386,7 @@ def _cannot_listen(endpoint: Endpoint, error: OSError) -> StartError:
 
 def reason_of(error: Exception) -> str:
     """An error in the words of the operating system, for a trace."""
-    text = error.strerror if isinstance(error, OSError) else None
+    text = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else None
     return (text or str(error) or type(error).__name__).lower()
 
 

@@ -27,7 +27,9 @@ Malformed = Callable[[bytes, MalformedMessage, Flow], None]
 
 _GOODBYE = 1.0
 """Seconds at the end for what was sent to leave."""
-_MOST_OUTGOING = 1024
+_MOST_DIALLED = 1024
+"""Connections being made at one time."""
+_MOST_SHOWN = 100
 
 
 class Transports:
@@ -125,14 +127,13 @@ class Transports:
             await self._released.wait()
 
     def describe(self) -> dict[str, object]:
-        """Listeners, connections by kind, and counts, for the admin API."""
-        kinds: Counter[str] = Counter()
-        for connections in self._flows.values():
-            for connection in connections:
-                kinds[f"{connection.flow.transport} {'made' if connection.outgoing else 'accepted'}"] += 1
+        """Listeners, connections by kind, the oldest one by one, and counts, for the admin API."""
+        open_ = [connection for connections in self._flows.values() for connection in connections]
+        kinds = Counter(f"{connection.flow.transport} {'made' if connection.outgoing else 'accepted'}" for connection in open_)
         return {
             "listeners": [str(endpoint) for endpoint in self.local],
             "connections": dict(kinds),
+            "peers": [connection.describe() for connection in open_[:_MOST_SHOWN]],
             "connecting": len(self._tasks),
             "udp_errors": sum(sip.errors for sip in self._udp.values()),
             "counts": dict(self.counts),
@@ -176,7 +177,7 @@ class Transports:
         return next(fitting, None)
 
     def _dial(self, flow: Flow, name: str, *, again: bool = False) -> Connection | None:
-        if len(self._tasks) >= _MOST_OUTGOING:
+        if len(self._tasks) >= _MOST_DIALLED:
             self.counts["too-many-dialled"] += 1
             self._refuse(flow, "too many connections are being made")
             return None

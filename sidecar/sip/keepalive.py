@@ -91,7 +91,7 @@ class StreamWatch:
             return None
         if due is Due.PING:
             self._plan_ping(now)
-            if self._pongs_known:
+            if self._pongs_known and Due.PONG not in self._deadlines:
                 self._again(Due.PONG, self._timing.pong, now)
         return due
 

@@ -1,15 +1,26 @@
-"""Numbers and stamps one call's facts, in the order in which they happened."""
+"""Numbers and stamps one call's facts, in the order in which they happened.
+
+A call has some twenty of them, and most are written while somebody waits for a SIP message to go on. So the lines are made straight from
+the values; `control.contract.facts` says what they must look like, and the tests hold every kind of line against it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
+from json import JSONEncoder
+from typing import Final
 
-from control.contract import facts as f
-from control.contract.call import Timings, Turn
+from control.contract.call import Model, Turn
 from sidecar.b2bua import effects as e
 from sidecar.clocks import Addr, Mono, Wall
 from sidecar.identity.digest import redact_message
 from sidecar.turns.measurement import Measured
+
+_encode: Final = JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False, allow_nan=False).encode
+Value = str | int | float | bool | dict[str, float]
+Fields = dict[str, Value]
 
 
 class Recorder:
@@ -23,124 +34,140 @@ class Recorder:
 
     def record(self, fact: e.Fact, now: Mono, wall: Wall) -> bytes | None:
         """The line for one fact of the B2BUA; None for one that only the shell needs (`Gone`)."""
-        base = self._stamp(now, wall)
-        made = _from_b2bua(fact, base, self.sidecar)
-        return None if made is None else self._line(made)
+        if self._started is None:
+            self._started = now
+        made = _from_b2bua(fact, self.sidecar)
+        return None if made is None else self._line(*made, now, wall)
 
     def media_opened(self, leg: e.Leg, codec: str, local: Addr, remote: Addr, now: Mono, wall: Wall) -> bytes:
         """The line that says which codec and addresses an offer/answer exchange settled for one leg."""
-        base = self._stamp(now, wall)
-        return self._line(f.MediaOpened(**base, leg=leg, codec=codec, local=_address(local), remote=_address(remote)))
+        fields: Fields = {"leg": leg, "codec": readable(codec), "local": _address(local), "remote": readable(_address(remote))}
+        return self._line("media_opened", fields, now, wall)
 
     def turn(self, turn: Turn, now: Mono, wall: Wall) -> bytes:
         """The line for a turn as it is known so far."""
-        return self._line(f.TurnMeasured(**self._stamp(now, wall), turn=turn))
+        return self._line("turn_measured", {}, now, wall, ',"turn":' + _model(turn))
 
     def measured(self, result: Measured, now: Mono, wall: Wall) -> bytes:
         """The line with the final figures."""
-        return self._line(
-            f.CallMeasured(
-                **self._stamp(now, wall),
-                turns=list(result.turns),
-                barge_ins=list(result.barge_ins),
-                speech=result.speech,
-                media=result.media,
-                greeting_ms=result.greeting_ms,
-                first_agent_rtp_ms=result.first_agent_rtp_ms,
-            )
+        models = (
+            f',"turns":{_models(result.turns)},"barge_ins":{_models(result.barge_ins)}'
+            f',"speech":{_model(result.speech)},"media":{_model(result.media)}'
         )
+        fields = _known({"greeting_ms": result.greeting_ms, "first_agent_rtp_ms": result.first_agent_rtp_ms})
+        return self._line("call_measured", fields, now, wall, models)
 
     def closed(self, now: Mono, wall: Wall) -> bytes:
         """The trace's last line."""
-        return self._line(f.CallClosed(**self._stamp(now, wall)))
+        return self._line("call_closed", {}, now, wall)
 
-    def _stamp(self, now: Mono, wall: Wall) -> _Stamp:
+    def _line(self, kind: str, fields: Fields, now: Mono, wall: Wall, models: str = "") -> bytes:
+        """A line with the fields that every fact begins with. `models` is JSON that goes behind them as it is."""
         if self._started is None:
             self._started = now
-        return _Stamp(self.call, self._seq + 1, datetime.fromtimestamp(wall, UTC), round((now - self._started) * 1000, 3))
-
-    def _line(self, fact: f.Fact) -> bytes:
         self._seq += 1
-        return fact.model_dump_json(by_alias=True, exclude_none=True).encode()
+        stamp: Fields = {
+            "call": self.call,
+            "seq": self._seq,
+            "at": rfc3339(wall),
+            "elapsed_ms": round((now - self._started) * 1000, 3),
+            "kind": kind,
+        }
+        return f"{_encode(stamp | fields)[:-1]}{models}}}".encode()
 
 
-class _Stamp(dict[str, object]):
-    """The four fields that every fact begins with."""
-
-    def __init__(self, call: str, seq: int, at: datetime, elapsed_ms: float) -> None:
-        super().__init__(call=call, seq=seq, at=at, elapsed_ms=elapsed_ms)
-
-
-def _from_b2bua(fact: e.Fact, base: _Stamp, sidecar: str) -> f.Fact | None:
+def _from_b2bua(fact: e.Fact, sidecar: str) -> tuple[str, Fields] | None:
+    """Kind and fields of a fact; absent fields are left out."""
     match fact:
-        case e.Started():
-            return f.CallStarted.model_validate(
-                base
-                | {
-                    "sidecar": sidecar,
-                    "route": fact.route,
-                    "platform": fact.platform,
-                    "call_kind": fact.kind,
-                    "direction": fact.direction,
-                    "sip_call_id": readable(fact.sip_call_id),
-                    "correlation_id": None if fact.correlation_id is None else readable(fact.correlation_id),
-                    "from": readable(fact.from_),
-                    "to": readable(fact.to),
-                    "recipient": None if fact.recipient is None else readable(fact.recipient),
-                    "source": _address(fact.source),
-                }
-            )
         case e.Message(flow=flow):
-            return f.SipMessage(
-                **base,
-                leg=fact.leg,
-                direction=fact.direction,
-                transport=flow.transport,
-                local=_address(flow.local),
-                remote=_address(flow.remote),
-                text=redact_message(fact.data.decode("utf-8", "backslashreplace")),
-                retransmission=fact.retransmission,
-            )
+            fields: Fields = {
+                "leg": fact.leg,
+                "direction": fact.direction,
+                "transport": flow.transport,
+                "local": _address(flow.local),
+                "remote": _address(flow.remote),
+                "text": redact_message(fact.data.decode("utf-8", "backslashreplace")),
+                "retransmission": fact.retransmission,
+            }
+            return "sip_message", fields
+        case e.Started():
+            fields = {
+                "sidecar": sidecar,
+                "route": fact.route,
+                "platform": fact.platform,
+                "call_kind": fact.kind,
+                "direction": fact.direction,
+                "sip_call_id": readable(fact.sip_call_id),
+                "from": readable(fact.from_),
+                "to": readable(fact.to),
+                "source": _address(fact.source),
+            }
+            if fact.correlation_id is not None:
+                fields["correlation_id"] = readable(fact.correlation_id)
+            if fact.recipient is not None:
+                fields["recipient"] = readable(fact.recipient)
+            return "call_started", fields
         case e.Dialled():
-            return f.LegStarted(**base, call_id=readable(fact.call_id), target=readable(fact.target))
+            return "leg_started", {"call_id": readable(fact.call_id), "target": readable(fact.target)}
         case e.HopProven():
-            return f.HopSeen(**base, hop=fact.hop, evidence=readable(fact.evidence))
+            return "hop_seen", {"hop": fact.hop, "evidence": readable(fact.evidence)}
         case e.Learned():
-            return f.IdLearned(**base, name=fact.name, value=readable(fact.value))
+            return "id_learned", {"name": fact.name, "value": readable(fact.value)}
         case e.Found():
-            return f.FindingMade(**base, name=fact.name, detail=readable(fact.detail))
+            return "finding_made", {"name": fact.name, "detail": readable(fact.detail)}
         case e.Challenged():
-            return f.Authentication(
-                **base,
-                leg=fact.leg,
-                status=fact.status,
-                realm=readable(fact.realm),
-                algorithm=readable(fact.algorithm),
-                result=fact.result,
-                detail=readable(fact.detail),
-            )
+            fields = {
+                "leg": fact.leg,
+                "status": fact.status,
+                "realm": readable(fact.realm),
+                "algorithm": readable(fact.algorithm),
+                "result": fact.result,
+                "detail": readable(fact.detail),
+            }
+            return "authentication", fields
         case e.Answered():
-            return f.CallAnswered(**base)
+            return "call_answered", {}
         case e.Ended(timings=t):
-            return f.CallEnded(
-                **base,
-                status=fact.status,
-                ended_by=fact.ended_by,
-                reason=fact.reason,
-                cause=readable(fact.cause),
-                timings_ms=Timings(to_100=_ms(t.to_100), to_ringing=_ms(t.to_ringing), to_answer=_ms(t.to_answer), auth=_ms(t.auth)),
-            )
+            timings = {"to_100": t.to_100, "to_ringing": t.to_ringing, "to_answer": t.to_answer, "auth": t.auth}
+            fields = {
+                "status": fact.status,
+                "ended_by": fact.ended_by,
+                "reason": fact.reason,
+                "cause": readable(fact.cause),
+                "timings_ms": {name: round(value * 1000, 3) for name, value in timings.items() if value is not None},
+            }
+            return "call_ended", fields
         case e.Gone():
             return None
 
 
 def readable(text: str) -> str:
     """Text that any JSON reader takes: octets that were not UTF-8 appear as `\\xNN`."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
+def rfc3339(wall: Wall) -> str:
+    """A wall clock's time in UTC, to the microsecond."""
+    micros = round(wall * 1e6)
+    return f"{_second(micros // 1_000_000)}.{micros % 1_000_000:06d}Z"
+
+
+@lru_cache(maxsize=8)
+def _second(since_epoch: int) -> str:
+    """Many facts share a second."""
+    return datetime.fromtimestamp(since_epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _model(model: Model) -> str:
+    return model.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def _models(models: Sequence[Model]) -> str:
+    return f"[{','.join(map(_model, models))}]"
+
+
+def _known(fields: dict[str, float | None]) -> Fields:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _address(addr: Addr) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from control.contract.call import BargeIn, Media, RelayDelay, Speech, Turn
@@ -77,6 +77,16 @@ class Measurement:
             self._early.append((leg, data, arrival))
         elif arrival >= answered:
             self._sides[leg].packet(data, arrival)
+
+    def packets(self, packets: Sequence[tuple[Leg, bytes, Mono]]) -> None:
+        """Take RTP packets in order of arrival: the same as `packet` for each of them, at less cost."""
+        answered = self._answered
+        if answered is None or self._first_agent_rtp is None or not packets or packets[0][2] < answered:
+            for leg, data, arrival in packets:
+                self.packet(leg, data, arrival)
+            return
+        for leg, side in self._sides.items():
+            side.packets([(data, arrival) for whose, data, arrival in packets if whose == leg])
 
     def hold(self, leg: Leg, held: bool, at: Mono) -> None:
         """The party of `leg` put the call on hold, or took it back. Nothing counts while either did."""

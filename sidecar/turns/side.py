@@ -34,6 +34,18 @@ class Side:
         if arrival >= self._due:
             self.advance(arrival)
 
+    def packets(self, packets: list[tuple[bytes, Mono]]) -> None:
+        """Take packets in order of arrival; the same as `packet` for each of them."""
+        start = 0
+        while start < len(packets):
+            # All up to the first one that is due make one step, as they would one by one.
+            due = max(self._due, packets[start][1])
+            end = bisect_left(packets, due, start, key=_arrival) + 1
+            self._waiting += packets[start:end]
+            start = end
+            if self._waiting[-1][1] >= due:
+                self.advance(self._waiting[-1][1])
+
     def look(self, now: Mono) -> None:
         """Analyse what has come, if the last time is long enough ago."""
         if self._due - now <= self._settings.step_s - self._settings.live_step_s:
@@ -113,3 +125,7 @@ class Side:
     def describe(self) -> dict[str, object]:
         """Stream and speech so far."""
         return {**self.stream.describe(), "speech_level_db": self.track.level_db, "segments": len(self.track.segments())}
+
+
+def _arrival(packet: tuple[bytes, Mono]) -> float:
+    return packet[1]

@@ -27,7 +27,8 @@ class Clip:
     end_ms: float
 
 
-def _band_db(audio: Audio) -> Audio:
+def band_db(audio: Audio) -> Audio:
+    """Power of the speech band in dB in a window of 6 ms, every ms; the first window is centred at 3 ms."""
     spectrum = np.fft.rfft(audio)
     hertz = np.fft.rfftfreq(len(audio), 1 / RATE)
     spectrum[(hertz < 120) | (hertz > 3700)] = 0
@@ -36,26 +37,27 @@ def _band_db(audio: Audio) -> Audio:
     return 10 * np.log10((energy[middles + 24] - energy[middles - 24]) / 48 + 1e-12)
 
 
-def bounds(audio: Audio) -> tuple[float, float]:
-    """Start and end of the speech in `audio`, in ms."""
-    power = _band_db(np.pad(audio, 80))
+def active_db(power: Audio) -> float:
+    """Mean power in dB of the windows that lie within 15.9 dB of that mean."""
     linear = 10 ** (power / 10)
     level = linear.mean()
     for _ in range(4):
         level = linear[linear > level * 10**-1.59].mean()
-    above = np.flatnonzero(power > 10 * np.log10(level) - 30)
+    return float(10 * np.log10(level))
+
+
+def bounds(audio: Audio) -> tuple[float, float]:
+    """Start and end of the speech in `audio`, in ms."""
+    power = band_db(np.pad(audio, 80))
+    above = np.flatnonzero(power > active_db(power) - 30)
     return above[0] + 3.0 - 10, above[-1] + 3.0 - 10
 
 
 def clip(audio: Audio, peak: float = 0.35) -> Clip:
     """Make a clip of raw audio: scaled to `peak`, cut 40 dB below its active level, its truth taken."""
     audio = audio * (peak / np.abs(audio).max())
-    power = _band_db(np.pad(audio, 80))
-    linear = 10 ** (power / 10)
-    level = linear.mean()
-    for _ in range(4):
-        level = linear[linear > level * 10**-1.59].mean()
-    kept = np.flatnonzero(power > 10 * np.log10(level) - 40)
+    power = band_db(np.pad(audio, 80))
+    kept = np.flatnonzero(power > active_db(power) - 40)
     audio = audio[max(0, int((kept[0] + 3 - 10) * 8)) : int((kept[-1] + 3 - 10) * 8) + 1]
     return Clip(audio, *bounds(audio))
 

@@ -12,9 +12,10 @@ from itertools import count
 from typing import Self, TypeVar
 
 from sidecar.b2bua import effects as e
-from sidecar.b2bua.engine import Engine, Listener, Settings
+from sidecar.b2bua.engine import Engine
 from sidecar.b2bua.legs import PortPairs
 from sidecar.b2bua.routes import Route
+from sidecar.b2bua.settings import Listener, Settings
 from sidecar.clocks import Addr, Mono
 from sidecar.identity.digest import Credentials
 from sidecar.sip.dialog import Dialog
@@ -320,26 +321,27 @@ class Bench:
         body: bytes = OFFER,
         uri: str = "sip:agent@192.0.2.1",
         call_id: str = "abc@192.0.2.10",
+        number: int = 17,
+        from_tag: str = "caller-tag",
+        forwards: str | None = "70",
+        contact: str | None = "",
         source: Party | None = None,
     ) -> Request:
-        """The caller's INVITE, sent."""
+        """The caller's INVITE, sent. An empty `contact` is the sender's own; None leaves the header out."""
         who = source or self.caller
-        made = Request(
-            "INVITE",
-            uri,
-            [
-                ("Via", who.via()),
-                ("Max-Forwards", "70"),
-                ("From", 'Alice <sip:alice@caller.example>;tag=caller-tag;x="1"'),
-                ("To", f"<{uri}>"),
-                ("Call-ID", call_id),
-                ("CSeq", "17 INVITE"),
-                ("Contact", who.contact()),
-                *headers,
-                *([SDP_TYPE] if body and not any(name == "Content-Type" for name, _ in headers) else []),
-            ],
-            body,
-        )
+        kept = list(headers)
+        if body and not any(name == "Content-Type" for name, _ in kept):
+            kept.append(SDP_TYPE)
+        fixed = [
+            ("Via", who.via()),
+            ("Max-Forwards", forwards),
+            ("From", f'Alice <sip:alice@caller.example>;tag={from_tag};x="1"'),
+            ("To", f"<{uri}>"),
+            ("Call-ID", call_id),
+            ("CSeq", f"{number} INVITE"),
+            ("Contact", who.contact() if contact == "" else contact),
+        ]
+        made = Request("INVITE", uri, [*((name, value) for name, value in fixed if value is not None), *kept], body)
         who.send(made)
         return made
 

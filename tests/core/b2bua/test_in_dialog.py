@@ -187,12 +187,12 @@ def test_a_request_with_an_older_number_is_refused(bench: Bench) -> None:
     bench.hang_up(bench.caller)
 
 
-def test_a_request_with_an_unreadable_contact_is_answered_and_harms_nothing(bench: Bench) -> None:
+def test_a_request_with_an_unreadable_contact_crosses_and_leaves_the_target_where_it_was(bench: Bench) -> None:
     bench.answered()
     bench.caller.ask("UPDATE", contact="<sip:broken")
-    bench.caller.response(400)
-    bench.edge.hears_nothing()
-    bench.hang_up(bench.edge)
+    bench.edge.reply(bench.edge.request("UPDATE"), 200)
+    bench.caller.response(200)
+    assert bench.hang_up(bench.edge).uri == "sip:caller@192.0.2.10:5060"
 
 
 def test_max_forwards_ends_inside_a_call_too(bench: Bench) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from cryptography.fernet import Fernet
 
 from control.app import serving
 from control.config import ControlConfig
@@ -85,10 +86,39 @@ async def evaluator(port: int = 0, known: Evaluator | None = None) -> AsyncItera
         await runner.cleanup()
 
 
+def _sqlite(folder: Path) -> str:
+    return f"sqlite+aiosqlite:///{folder}/control.db"
+
+
+@dataclass
+class Engine:
+    """Which database `settings` names: the fixture `engine` sets it."""
+
+    name: str = "sqlite"
+    database: Callable[[Path], str] = _sqlite
+
+    def file(self, folder: Path) -> dict[str, str]:
+        """The keys of a configuration file that say where to store."""
+        return {"database": self.database(folder), "secret_key_file": str(_key(folder))}
+
+
+ENGINE = Engine()
+
+
+def _key(folder: Path) -> Path:
+    """The vault's key, which PostgreSQL has no place for."""
+    path = folder / "control.db.key"
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_bytes(Fernet.generate_key())
+    return path
+
+
 def settings(folder: Path, base_url: str, **changes: Any) -> ControlConfig:
     values: dict[str, Any] = {
         "listen": "127.0.0.1:0",
-        "database": f"sqlite+aiosqlite:///{folder}/control.db",
+        "database": ENGINE.database(folder),
+        "secret_key_file": None if ENGINE.name == "sqlite" else _key(folder),
         "evaluator": {"base_url": base_url},
         "enrich_wait_s": 0.3,
         "wire_only": {"enabled": False, "grace_s": 3600},

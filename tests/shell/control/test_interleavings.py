@@ -78,7 +78,7 @@ class World:
 
     async def deliver(self, how: str) -> None:
         owner = f"life-{self.life}"
-        claimed = await outbox.claim(self.store, owner, self.now, limit=8, lease_us=LEASE, waits=WAITS)
+        claimed = await self.claim(owner, limit=8)
         for row in claimed.rows:
             if how == "crash-before":
                 continue
@@ -89,9 +89,12 @@ class World:
                 result = Delivered("the evaluator answered 201") if how == "ok" else Later("500")
                 await outbox.settle(self.store, row, owner, result, self.now, 0.5)
 
+    async def claim(self, owner: str, limit: int) -> outbox.Claimed:
+        return await outbox.claim(self.store, "tuner", owner, self.now, limit=limit, lease_us=LEASE, waits=WAITS)
+
     async def drain(self) -> None:
         """Let time pass until nothing is pending."""
-        while (due := await outbox.next_due(self.store)) is not None:
+        while (due := (await self.claim("nobody", limit=0)).next_due) is not None:
             self.now = max(self.now, due)
             await self.deliver("ok")
         self.now += 60 * SECOND

@@ -134,34 +134,24 @@ async def test_a_peer_that_hangs_up_after_it_answered_refuses_nothing() -> None:
 async def test_what_a_stale_connection_swallowed_goes_by_a_new_one() -> None:
     seen: list[bytes] = []
 
-    async def stale(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        data = await reader.readuntil(b"\r\n\r\n")
-        seen.append(data)
-        if len(seen) != 2:
-            writer.write(answer_to(data))
-            await reader.read()
-        writer.close()
-
-    async with await asyncio.start_server(stale, "127.0.0.1", 0) as server, node(listen("tcp")) as ours:
-        flow = Flow("tcp", ours.addr, server.sockets[0].getsockname())
-
-        async def reused(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            """Answers once, then closes with the second request unanswered."""
+    async def reused(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """The first connection answers one request and dies with the second."""
+        first = not seen
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(answer_to(seen[-1]))
+        if first:
             seen.append(await reader.readuntil(b"\r\n\r\n"))
-            writer.write(answer_to(seen[-1]))
-            if len(seen) == 1:
-                seen.append(await reader.readuntil(b"\r\n\r\n"))
-                writer.transport.abort()
-            else:
-                await reader.read()
-                writer.close()
+            writer.transport.abort()
+        else:
+            await reader.read()
+            writer.close()
 
-        async with await asyncio.start_server(reused, "127.0.0.1", 0) as again:
-            flow = Flow("tcp", ours.addr, again.sockets[0].getsockname())
-            ours.transports.send(message("one"), flow)
-            await ours.inbox.get(1)
-            ours.transports.send(message("two"), flow)
-            await ours.inbox.get(2)
+    async with await asyncio.start_server(reused, "127.0.0.1", 0) as server, node(listen("tcp")) as ours:
+        flow = Flow("tcp", ours.addr, server.sockets[0].getsockname())
+        ours.transports.send(message("one"), flow)
+        await ours.inbox.get(1)
+        ours.transports.send(message("two"), flow)
+        await ours.inbox.get(2)
         assert seen == [message("one"), message("two"), message("two")]
         assert ours.inbox.refused == []
 
@@ -230,7 +220,9 @@ async def test_a_peer_that_knows_no_pings_keeps_its_connection() -> None:
         assert ours.connections() == {"tcp made": 1}
 
 
-@pytest.mark.parametrize(("first", "reason"), [(b"", "no-message"), (message()[:40], "message-stalled"), (b"\r\n\r\n", "no-message")])
+@pytest.mark.parametrize(
+    ("first", "reason"), [(b"", "no-message"), (message() + message()[:40], "message-stalled"), (b"\r\n\r\n", "no-message")]
+)
 async def test_strangers_that_stall_are_sent_away(first: bytes, reason: str) -> None:
     async with node(listen("tcp"), limits=QUICK) as ours, raw(ours.addr) as (reader, writer):
         writer.write(first)

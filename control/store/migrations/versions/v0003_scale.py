@@ -11,6 +11,14 @@ branch_labels = None
 depends_on = None
 
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_TELL = """
+CREATE FUNCTION trunkside_tell() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('trunkside_calls', NEW.id || ' ' || current_setting('application_name'));
+    RETURN NULL;
+END $$
+"""
+_ON_CHANGE = "CREATE TRIGGER trunkside_tell AFTER INSERT OR UPDATE ON calls FOR EACH ROW EXECUTE FUNCTION trunkside_tell()"
 _FILTERS = ["started_us", "id", "kind", "outcome", "route", "sidecar", "status", "latency_ms"]
 
 
@@ -31,6 +39,9 @@ def upgrade() -> None:
     op.drop_index("ix_reports_frozen_received_us", table_name="reports")
     op.create_index("ix_reports_received_us", "reports", ["received_us"], unique=False)
     _deliveries()
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(_TELL)
+        op.execute(_ON_CHANGE)
 
 
 def _of_reports(table: str, key: sa.Column[str]) -> None:
@@ -58,6 +69,9 @@ def _deliveries() -> None:
 
 
 def downgrade() -> None:
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("DROP TRIGGER trunkside_tell ON calls")
+        op.execute("DROP FUNCTION trunkside_tell()")
     for name in ("due", "ahead", "state_id", "call_id", "label_id", "finished_us"):
         op.drop_index(f"ix_deliveries_{name}", table_name="deliveries")
     op.create_index(op.f("ix_deliveries_call"), "deliveries", ["call"], unique=False)

@@ -1,0 +1,154 @@
+"""What is known of a call as one HTML file that needs nothing else: no script, no font, no picture from anywhere.
+
+Pure: call and trace in, text out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from control.api.ladder_svg import render_svg
+from control.contract import facts as f
+from control.contract.call import Call, Percentiles, Stream
+from control.contract.redact import redact_correlation
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+"""Content-Security-Policy of the file: SIP messages are a stranger's text, so nothing in it may run or load."""
+_STYLE = """
+:root{color-scheme:light}
+body{font:15px/1.5 system-ui,sans-serif;color:#1b1f24;max-width:60rem;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem;border-bottom:1px solid #d0d7de}
+table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.25rem .6rem;border-bottom:1px solid #d8dee4;vertical-align:top}
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
+pre{background:#f6f8fa;padding:.6rem;overflow-x:auto;font-size:12px}svg{max-width:100%;height:auto}
+.outcome{font-weight:bold}.dim{color:#57606a}
+@media print{details>*{display:block}}
+"""
+
+
+def render(call: Call, trace: Iterable[f.Fact]) -> str:
+    """The file. Digest responses are redacted by the sidecar, correlation tokens here."""
+    facts = list(trace)
+    sections = [
+        _heading(call),
+        _section(
+            "Identity",
+            _table([("Hop", ""), ("When", ""), ("Evidence", "")], [[h.hop, h.at.isoformat(), h.evidence] for h in call.verdict.hops]),
+        ),
+        _section("Findings", _table([("Finding", ""), ("Detail", "")], [[each.name, each.detail] for each in call.verdict.findings])),
+        _section("Ladder", render_svg(call, facts)),
+        _section("Turns", _turns(call)),
+        _section("Interruptions by the caller", _barge_ins(call)),
+        _section("Media", _media(call)),
+        _section("Messages", "".join(_message(fact) for fact in facts if isinstance(fact, f.SipMessage))),
+    ]
+    head = (
+        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">'
+        f'<meta name="viewport" content="width=device-width"><title>Call {_safe(call.id)}</title><style>{_STYLE}</style>'
+    )
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{"".join(sections)}</body></html>\n'
+
+
+def _heading(call: Call) -> str:
+    verdict, repair = call.verdict, call.verdict.repair
+    how = f" by {repair.rule}, confidence {repair.confidence:.2f}; the report said {repair.reported or 'nothing'}" if repair else ""
+    facts = [
+        ("Call-ID", call.sip_call_id),
+        ("On the agent's leg", ", ".join(call.b_leg_call_ids)),
+        ("From, to", f"{call.from_} → {call.to}"),
+        ("Kind", f"{call.kind}, {call.direction}, route {call.route or '-'}, sidecar {call.sidecar or '-'}"),
+        ("Began", call.started_at.isoformat()),
+        ("Answered", call.answered_at.isoformat() if call.answered_at else "no"),
+        ("Ended", f"{call.ended_at.isoformat()} by {call.ended_by}: {call.cause or call.reason}" if call.ended_at else "not yet"),
+        ("Final status", str(call.status) if call.status is not None else "-"),
+    ]
+    rows = "".join(f"<tr><th>{_safe(name)}</th><td>{_safe(value)}</td></tr>" for name, value in facts)
+    provisional = "" if call.complete else '<p class="dim">The trace is not complete: figures may still change.</p>'
+    return (
+        f"<h1>Call {_safe(call.id)}</h1><p>Verdict: <span class=outcome>{_safe(verdict.outcome)}</span>{_safe(how)}</p>{provisional}"
+        f"<table>{rows}</table>"
+    )
+
+
+def _turns(call: Call) -> str:
+    heads = [("Turn", "n"), ("Kind", ""), ("Caller speaks", "n"), ("Agent speaks", "n"), ("Response", "n"), ("First sound", "n")]
+    rows = [
+        [
+            str(turn.n),
+            turn.kind.replace("_", " ") + (", interrupted" if turn.interrupted else ""),
+            f"{turn.caller_start_ms:.0f}–{turn.caller_end_ms:.0f}",
+            f"{turn.agent_start_ms:.0f}–{turn.agent_end_ms:.0f}",
+            f"{turn.response_latency_ms:.0f} ± {turn.uncertainty_ms:.0f}",
+            "-" if turn.first_audio_ms is None else f"{turn.first_audio_ms:.0f}",
+        ]
+        for turn in call.turns
+    ]
+    if not rows:
+        return ""
+    told = call.speech.response_latency_ms
+    note = (
+        "Milliseconds of call time; 0 is the answer leaving the sidecar. "
+        f"Response latency: {_figures(told)}. Detector: {call.speech.detector}."
+    )
+    return f'<p class="dim">{_safe(note)}</p>{_table(heads, rows)}'
+
+
+def _figures(told: Percentiles) -> str:
+    named = [
+        (name, value) for name, value in (("p50", told.p50), ("p90", told.p90), ("p95", told.p95), ("max", told.max)) if value is not None
+    ]
+    return ", ".join([f"n {told.n}", *(f"{name} {value:.0f} ms" for name, value in named)])
+
+
+def _barge_ins(call: Call) -> str:
+    rows = [
+        [each.kind.replace("_", "-"), f"{each.caller_start_ms:.0f}", "-" if each.latency_ms is None else f"{each.latency_ms:.0f}"]
+        for each in call.barge_ins
+    ]
+    return _table([("Kind", ""), ("Caller begins, ms", "n"), ("Agent silent after, ms", "n")], rows)
+
+
+def _media(call: Call) -> str:
+    heads = [("Sent by", ""), ("Codec", ""), ("Packets", "n"), ("Lost", "n"), ("Jitter, ms", "n"), ("MOS-LQ", "n")]
+    parties: list[tuple[str, Stream]] = [("caller", call.media.caller), ("agent", call.media.agent)]
+    rows = [
+        [
+            name,
+            s.codec or "-",
+            str(s.packets),
+            f"{s.lost} ({s.loss_pct:.2f} %)",
+            f"{s.jitter_ms:.1f}",
+            "-" if s.mos_lq is None else f"{s.mos_lq:.2f}",
+        ]
+        for name, s in parties
+        if s.codec is not None or s.packets
+    ]
+    return _table(heads, rows)
+
+
+def _message(message: f.SipMessage) -> str:
+    first = message.text.split("\n", 1)[0].strip()
+    ends = (message.remote, message.local) if message.direction == "in" else (message.local, message.remote)
+    line = f"{message.elapsed_ms:.1f} ms  {message.leg}  {ends[0]} → {ends[1]}  {message.transport}  {first}"
+    again = "  (retransmission)" if message.retransmission else ""
+    return f"<details><summary>{_safe(line + again)}</summary><pre>{_safe(redact_correlation(message.text))}</pre></details>"
+
+
+def _section(name: str, content: str) -> str:
+    return f"<h2>{_safe(name)}</h2>{content}\n" if content else ""
+
+
+def _table(heads: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return ""
+    head = "".join(f'<th class="{style}">{_safe(name)}</th>' for name, style in heads)
+    body = "".join(
+        "<tr>" + "".join(f'<td class="{style}">{_safe(cell)}</td>' for cell, (_, style) in zip(row, heads, strict=True)) + "</tr>"
+        for row in rows
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _safe(text: str) -> str:
+    return escape("".join(sign if sign in "\r\n\t" or sign >= " " else "\ufffd" for sign in text))

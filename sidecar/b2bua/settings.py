@@ -1,0 +1,36 @@
+"""What the engine is told by the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sidecar.b2bua.routes import Route
+from sidecar.clocks import Addr
+from sidecar.identity.classify import Network
+from sidecar.identity.digest import DigestServer
+from sidecar.sip.timing import Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A socket that the shell listens on, and the address under which peers reach it."""
+
+    local: Addr
+    advertised: Addr
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the engine must know; all of it may be replaced while calls live."""
+
+    listeners: tuple[Listener, ...]
+    routes: tuple[Route, ...]
+    trusted: tuple[Network, ...]
+    digest: DigestServer | None = None
+    evaluator_networks: tuple[Network, ...] = ()
+    """Calls from here are simulations, where the route says `auto`."""
+    evaluator_users: frozenset[str] = frozenset()
+    """So are those of who authenticated as one of these."""
+    ring_limit: float = 200.0
+    """Seconds without a further provisional response; RFC 3261 16.6 asks for more than 180."""
+    timing: Timing = field(default_factory=Timing)

@@ -1,0 +1,109 @@
+"""`python -m tests.bench [NAME …] [--quick]`: measure beside the peers, in one run, and say how we stand.
+
+Peers take turns within a repetition, so that a machine that is busy for a while is busy for all of them. What is measured has a core to
+itself and the load tools have another. Nothing leaves the loopback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.bench import footprint, machine, media, peers, signalling
+from tests.bench.systems import SYSTEMS
+from tests.bench.table import Results
+
+Sample = Callable[[Results, Path], None]
+"""Takes one sample of one system, in an empty folder."""
+NAMES = ("setup", "cost", "rate", "media", "relay", "footprint")
+
+
+def plan(names: list[str], *, quick: bool) -> list[tuple[str, Sample]]:
+    """One repetition: what is to be sampled, in order."""
+    samples: list[tuple[str, Sample]] = []
+    systems = [(name, system) for name, system in SYSTEMS.items() if not quick or name != "Sippy"]
+    for name, system in systems:
+        if "setup" in names:
+            calls = 40 if quick else 200
+            samples.append((f"setup delay, {name}", lambda r, f, n=name, s=system, c=calls: signalling.setup_delay(r, n, s, f, calls=c)))
+    for rate in (20, 200):
+        for name, system in systems:
+            if "cost" in names and name != "direct" and not (quick and rate == 200):
+                seconds = 3.0 if quick else 6.0
+                samples.append(
+                    (
+                        f"cost at {rate}/s, {name}",
+                        lambda r, f, n=name, s=system, v=rate, t=seconds: signalling.cost(r, n, s, f, rate=v, seconds=t),
+                    )
+                )
+    for name, system in systems:
+        if "rate" in names and not quick:
+            start = {"direct": 1000, "Kamailio": 800, "Sippy": 120}.get(name, 80)
+            samples.append(
+                (f"most calls/s, {name}", lambda r, f, n=name, s=system, b=start: signalling.most_calls(r, n, s, f, start=b, seconds=3.0, steps=4))
+            )
+    for calls in (50,) if quick else (50, 300):
+        for name in media.RELAYS:
+            if "media" in names:
+                window = 3.0 if quick else 6.0
+                samples.append(
+                    (f"media of {calls} calls, {name}", lambda r, f, n=name, c=calls, w=window: media.cost(r, n, f, calls=c, window=w))
+                )
+    for name in media.RELAYS:
+        if "relay" in names and not quick:
+            samples.append((f"most calls with media, {name}", lambda r, f, n=name: media.most_calls(r, n, f, window=4.0, steps=4)))
+    for name, system in systems:
+        if "footprint" in names and name != "direct":
+            calls = 100 if quick else 400
+            samples.append((f"footprint, {name}", lambda r, f, n=name, s=system, c=calls: footprint.measure(r, n, s, f, calls=c)))
+    return samples
+
+
+def main() -> int:
+    """Parse, install, measure, print."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure Trunkside beside its peers.")
+    parser.add_argument("names", nargs="*", help=f"what to measure: {', '.join(NAMES)} (all of it if none is named)")
+    parser.add_argument("--quick", action="store_true", help="one sample of the short measurements, in two minutes; not for quoting")
+    parser.add_argument("--repeat", type=int, default=3, help="samples of each (3)")
+    parser.add_argument("--output", type=Path, default=peers.ROOT / "var" / "bench.md", help="the Markdown file")
+    options = parser.parse_args()
+    unknown = sorted(set(options.names) - set(NAMES))
+    if unknown:
+        parser.error(f"no measurement {', '.join(unknown)}; there are: {', '.join(NAMES)}")
+    try:
+        peers.install(list(peers.PACKAGES), sippy=not options.quick)
+        results = measure(plan(options.names or list(NAMES), quick=options.quick), 1 if options.quick else options.repeat)
+    except peers.NoPeer as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(results.markdown())
+    print(results.text())
+    print(f"\nwritten to {options.output}")
+    return 0
+
+
+def measure(samples: list[tuple[str, Sample]], repeat: int) -> Results:
+    """Take every sample `repeat` times, one repetition after the other."""
+    results = Results(machine.describe())
+    if machine.LOAD_CORE == machine.TEST_CORE:
+        results.remark("this machine lent one core only: load tools and systems share it, and no figure can be trusted")
+    for turn in range(repeat):
+        for n, (name, take) in enumerate(samples, 1):
+            begin = time.monotonic()
+            print(f"[{turn + 1}/{repeat}] {n}/{len(samples)} {name} …", end=" ", file=sys.stderr, flush=True)
+            with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+                try:
+                    take(results, Path(folder))
+                except RuntimeError as error:
+                    results.remark(f"{name}: {error}")
+            print(f"{time.monotonic() - begin:.1f} s", file=sys.stderr, flush=True)
+    return results
+
+
+if __name__ == "__main__":
+    sys.exit(main())

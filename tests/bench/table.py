@@ -1,0 +1,101 @@
+"""Samples by measurement and system, and the tables made of them: medians, spread, and how we stand to each peer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from statistics import median
+
+US = "Trunkside"
+
+
+@dataclass(slots=True)
+class Row:
+    """One measurement: its samples by system."""
+
+    name: str
+    unit: str
+    more_is_better: bool
+    samples: dict[str, list[float]] = field(default_factory=dict)
+
+    def ratio(self, peer: str) -> float | None:
+        """Our median by the peer's."""
+        ours, theirs = self.samples.get(US), self.samples.get(peer)
+        return median(ours) / median(theirs) if ours and theirs and median(theirs) else None
+
+
+class Results:
+    """Everything measured in one run."""
+
+    def __init__(self, machine: str) -> None:
+        self.machine = machine
+        self.rows: dict[str, Row] = {}
+        self.remarks: list[str] = []
+        self._foreign: list[float] = []
+
+    def add(self, name: str, unit: str, system: str, value: float, *, more_is_better: bool = False) -> None:
+        """One more sample."""
+        row = self.rows.setdefault(name, Row(name, unit, more_is_better))
+        row.samples.setdefault(system, []).append(value)
+
+    def remark(self, sentence: str) -> None:
+        """Something that a reader of the figures must know."""
+        if sentence not in self.remarks:
+            self.remarks.append(sentence)
+
+    def note_foreign(self, share: float) -> None:
+        """The share of the test core that something else had while a sample was taken."""
+        self._foreign.append(share)
+
+    def lines(self) -> Iterator[tuple[str, str, str, str]]:
+        """Measurement, system, median with spread, ratio: what the tables show."""
+        for row in self.rows.values():
+            for system, samples in row.samples.items():
+                spread = f"{_short(min(samples))}–{_short(max(samples))}" if len(samples) > 1 else "one sample"
+                ratio = row.ratio(system) if system != US else None
+                better = None if ratio is None else (ratio > 1) is row.more_is_better
+                judged = "" if ratio is None else f"Trunkside × {ratio:.2f}, {'better' if better else 'worse'}"
+                yield row.name, system, f"{_short(median(samples))} {row.unit} ({spread})", judged
+
+    def text(self) -> str:
+        """A table for a terminal."""
+        lines = [("measurement", "system", "median (spread)", "beside it"), *self.lines()]
+        widths = [max(len(line[i]) for line in lines) for i in range(4)]
+        out, before = [], ""
+        for line in lines:
+            shown = ("" if line[0] == before else line[0], *line[1:])
+            before = line[0]
+            out.append("  ".join(cell.ljust(width) for cell, width in zip(shown, widths, strict=True)).rstrip())
+        return "\n".join([*out, "", *self._notes()])
+
+    def markdown(self) -> str:
+        """The same for a README: one table with the systems as columns."""
+        systems = list(dict.fromkeys(system for row in self.rows.values() for system in row.samples))
+        peers = [system for system in systems if system not in (US, "direct")]
+        head = ["", *systems, *(f"Trunkside : {peer}" for peer in peers)]
+        out = [f"Measured on {self.machine}. Medians, in brackets the spread; all from one run.", "", _line(head), _line(["---"] * len(head))]
+        for row in self.rows.values():
+            cells = [f"{row.name} ({row.unit})"]
+            for system in systems:
+                samples = row.samples.get(system)
+                cells.append("–" if not samples else f"{_short(median(samples))} ({_short(min(samples))}–{_short(max(samples))})")
+            ratios = [row.ratio(peer) for peer in peers]
+            out.append(_line([*cells, *("–" if ratio is None else f"{ratio:.2f}" for ratio in ratios)]))
+        return "\n".join([*out, "", *(f"- {note}" for note in self._notes()), ""])
+
+    def _notes(self) -> list[str]:
+        notes = list(self.remarks)
+        if self._foreign:
+            notes.append(f"the test core gave something else {100 * median(self._foreign):.0f} % of its time (at worst {100 * max(self._foreign):.0f} %)")
+        return notes
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _short(value: float) -> str:
+    """Three figures that count, no exponent."""
+    if value == 0 or abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.01 else f"{value:.4f}"
