@@ -5,11 +5,12 @@ BIN    := $(VENV)/bin
 APT    := sip-tester
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench accuracy clean
 
 help:
 	@printf '%s\n' 'make demo    one simulated call, end to end' 'make test    all tests' \
-	  'make check   formatting, lint, types, layers' 'make bench   measurements beside the peers' 'make clean   remove what make made'
+	  'make check   formatting, lint, types, layers' 'make bench   measurements beside the peers' \
+	  'make accuracy  the measured turns against what was really said' 'make clean   remove what make made'
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -49,6 +50,15 @@ test: $(VENV)/.dev | $(VENV)/.apt
 
 bench: $(VENV)/.dev | $(VENV)/.apt
 	$(BIN)/python -m tests.bench $(ARGS)
+
+# Speech by synthesisers and by people, for the corpus; without root the corpus is what there is.
+accuracy: APT := espeak-ng flite pocketsphinx-testdata $(foreach language,en fr es it ru,asterisk-core-sounds-$(language)-wav)
+accuracy: $(VENV)/.dev
+	@missing=$$(for p in $(APT); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing $$missing …"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	elif [ -n "$$missing" ]; then echo "scoring without these Debian packages: $$missing" >&2; fi
+	@$(BIN)/python -m tests.accuracy $(ARGS)
 
 clean:
 	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

@@ -117,8 +117,8 @@ async def _tasks(state: State) -> AsyncIterator[None]:
     outbox_task = asyncio.create_task(state.worker.run(), name="outbox")
     tasks = [outbox_task, asyncio.create_task(sweep, name="sweeper")]
     if not state.store.single_process:
-        listener = Listener(state.store, state.broker.call_changed, lambda: bool(state.broker.describe()["watchers"]))
-        tasks.append(asyncio.create_task(listener.run(), name="listener"))
+        state.listener = Listener(state.store, state.broker.call_changed, lambda: bool(state.broker.describe()["watchers"]))
+        tasks.append(asyncio.create_task(state.listener.run(), name="listener"))
 
     def ended(task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()

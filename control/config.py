@@ -22,7 +22,10 @@ from control.errors import StartupError
 
 Scope = Literal["sidecar", "sync", "read", "operate"]
 SCOPES: tuple[Scope, ...] = ("sidecar", "sync", "read", "operate")
-WebhookEvent = Literal["call.started", "call.answered", "turn.completed", "call.ended", "report.linked"]
+WebhookEvent = Literal[
+    "call.started", "call.answered", "turn.completed", "call.ended",
+    "report.linked", "report.repaired", "report.conflict", "report.unlinked", "report.missing",
+]  # fmt: skip
 _WEBHOOK_SECRET_BYTES = range(24, 65)
 """Standard Webhooks: a symmetric secret has 24 to 64 random bytes."""
 

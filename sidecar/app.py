@@ -7,7 +7,6 @@ import contextlib
 import secrets
 import signal
 import socket
-import sys
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from typing import TypeVar, assert_never
 
 import structlog
 
+from control.contract.call import Turn
 from sidecar.admin import AdminServer
 from sidecar.b2bua import effects as e
 from sidecar.b2bua import outcome as o
@@ -31,23 +31,29 @@ from sidecar.identity.inbound import Policy
 from sidecar.identity.presets import Preset
 from sidecar.net.clock import mono
 from sidecar.net.errors import StartError
+from sidecar.net.process import settle
 from sidecar.net.random_ids import RandomIds
 from sidecar.net.rtp import NoPorts, PortPool
 from sidecar.net.udp import SipSocket
 from sidecar.reporter.reporter import Reporter
 from sidecar.reporter.spool import Spool, SpoolError
-from sidecar.session import Session
+from sidecar.session import Session, Work
 from sidecar.sip.flow import Flow
 from sidecar.sip.uri import SipUri
 from sidecar.status import Status
+from sidecar.turns.measurement import Measured
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
 ANALYSIS_PERIOD = 0.2
 """Seconds between two looks of the analysis at what the tap holds."""
-GIL_SWITCH = 0.0005
-"""Seconds: the analysis thread gives way to the relay this often, not only every 5 ms as by default."""
+ANALYSIS_SHARE = 32
+"""Calls that are looked at in one go of the thread: each go costs the event loop, and the final figures of other calls wait for it."""
+CONCLUDE_AFTER = 0.05
+"""Seconds from a call's end to its final figures: calls that end together share a go of the thread."""
+FLUSH_AFTER = 0.02
+"""Seconds that a fact of a live call may wait for the next: one write takes all that a few messages brought about."""
 
 
 class Sidecar:
@@ -67,12 +73,13 @@ class Sidecar:
         self._idle.set()
         self.ended: Counter[str] = Counter()
         self._touched: dict[str, Session] = {}
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._unfinished: list[Session] = []
 
     # -- life --------------------------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, drain, stop. Raises StartError when it cannot start."""
-        sys.setswitchinterval(GIL_SWITCH)
         config = self.config
         try:
             spool = Spool.open(config.spool.path, now=datetime.now(UTC))
@@ -81,6 +88,7 @@ class Sidecar:
         self.reporter = Reporter(spool, url=config.control.url, token=revealed(config.control.token), sidecar=config.name)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.reporter.aclose)
+            stack.callback(self._flush)
             self.exports = Exports(config, self.reporter)
             stack.push_async_callback(self.exports.stop)
             await self.exports.start()
@@ -101,6 +109,7 @@ class Sidecar:
                 reporting = tasks.create_task(self.reporter.run(), name="reporter")
                 analysis = tasks.create_task(self._analyse(), name="analysis")
                 self._tasks = tasks
+                settle()
                 log.info(
                     "ready",
                     name=config.name,
@@ -115,6 +124,7 @@ class Sidecar:
                 reporting.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.gather(analysis, reporting)
+            self._flush()
             kept = await self.reporter.flush(config.drain.flush_s)
             log.info("stopped", traces_left_in_spool=kept, calls=dict(self.ended))
 
@@ -172,9 +182,8 @@ class Sidecar:
             now = mono()
             for effect in effects:
                 self._perform(effect, now)
-        for session in self._touched.values():
-            session.flush()
-        self._touched.clear()
+        if self._touched and self._flush_timer is None:
+            self._flush_timer = self._loop.call_later(FLUSH_AFTER, self._flush)
         due = self.engine.next_deadline()
         if self._timer is not None:
             if due is not None and self._timer_due <= due:
@@ -209,7 +218,9 @@ class Sidecar:
                 log.info(
                     "call ended", call=effect.call, status=effect.status, reason=effect.reason, ended_by=effect.ended_by, cause=effect.cause
                 )
-                self._tasks.create_task(self._conclude(self.sessions[effect.call]), name=f"conclude {effect.call}")
+                self._unfinished.append(self.sessions[effect.call])
+                if len(self._unfinished) == 1:
+                    self._tasks.create_task(self._conclude(), name="conclude")
             case e.Gone():
                 self._session(effect.call).record(effect, now)
                 self._forget_when_closed(effect.call)
@@ -222,9 +233,18 @@ class Sidecar:
                 assert_never(never)
 
     def _session(self, call: str) -> Session:
-        """The call's session, to be flushed at the end of this turn of the pump."""
+        """The call's session, to be flushed soon."""
         session = self._touched[call] = self.sessions[call]
         return session
+
+    def _flush(self) -> None:
+        """Hand the reporter what was recorded since the last time."""
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+            self._flush_timer = None
+        touched, self._touched = self._touched, {}
+        for session in touched.values():
+            session.flush()
 
     def _open_media(self, call: str, m_line: int, now: Mono) -> None:
         try:
@@ -246,17 +266,23 @@ class Sidecar:
     # -- analysis ----------------------------------------------------------------------------------------------------------------------
 
     async def _analyse(self) -> None:
-        """Look at every answered call's packets, one call at a time, off the event loop."""
+        """Look at every answered call's packets, off the event loop."""
         while True:
             await asyncio.sleep(ANALYSIS_PERIOD)
-            for session in list(self.sessions.values()):
-                if session.ended is None and (work := session.work()):
-                    session.note(await self._off_loop(partial(session.analyse, work, mono())))
+            sessions = [session for session in self.sessions.values() if session.ended is None]
+            for first in range(0, len(sessions), ANALYSIS_SHARE):
+                work = [(s, taken) for s in sessions[first : first + ANALYSIS_SHARE] if s.ended is None and (taken := s.work())]
+                if work:
+                    for session, turns in await self._off_loop(partial(_analysed, work, mono())):
+                        session.note(turns)
 
-    async def _conclude(self, session: Session) -> None:
-        result = await self._off_loop(partial(session.finish, session.work()))
-        session.conclude(result)
-        self._forget_when_closed(session.call)
+    async def _conclude(self) -> None:
+        """Final figures for the calls that have ended."""
+        await asyncio.sleep(CONCLUDE_AFTER)
+        sessions, self._unfinished = self._unfinished, []
+        for session, result in await self._off_loop(partial(_finished, [(session, session.work()) for session in sessions])):
+            session.conclude(result)
+            self._forget_when_closed(session.call)
 
     async def _off_loop(self, work: Callable[[], T]) -> T:
         """Run a piece of analysis in a thread; pieces run one at a time, in the order in which they were asked for."""
@@ -266,9 +292,18 @@ class Sidecar:
     def _forget_when_closed(self, call: str) -> None:
         session = self.sessions.get(call)
         if session is not None and session.closed:
+            session.flush()
             del self.sessions[call]
             if not self.sessions:
                 self._idle.set()
+
+
+def _analysed(work: list[tuple[Session, list[Work]]], now: Mono) -> list[tuple[Session, list[Turn]]]:
+    return [(session, session.analyse(taken, now)) for session, taken in work]
+
+
+def _finished(work: list[tuple[Session, list[Work]]]) -> list[tuple[Session, Measured | None]]:
+    return [(session, session.finish(taken)) for session, taken in work]
 
 
 def _settings(config: SidecarConfig, listeners: tuple[Listener, ...]) -> Settings:

@@ -61,7 +61,7 @@ def render(file: str, summary: str, faults: Sequence[Fault], *, json: bool) -> s
     errors = sum(fault.severity == "error" for fault in faults)
     if json:
         return jsonlib.dumps({"file": file, "summary": summary, "errors": errors, "faults": [asdict(fault) for fault in faults]})
-    counts = f"{errors} errors, {len(faults) - errors} warnings" if faults else "without faults"
+    counts = f"{_counted(errors, 'error')}, {_counted(len(faults) - errors, 'warning')}" if faults else "without faults"
     return "\n".join([*map(str, faults), f"{file}: {counts}; {summary}"])
 
 
@@ -76,9 +76,13 @@ def readable(file: Path) -> str | None:
     return None if loaded is None or isinstance(loaded, dict) else "is not a mapping of settings"
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 async def check_sidecar(config: SidecarConfig, *, offline: bool, resolver: Resolver | None = None) -> list[Fault]:
     """Every fault of a sidecar's configuration. `offline`: neither names, targets nor ports of this machine are tried."""
-    faults = [*_shadowed(config.routes), *_carriage(config), *_media(config), *_advertised(config), *_callers(config), *_files(config)]
+    faults = faults_of(config)
     if offline:
         return faults
     faults += _busy(config)
@@ -107,6 +111,11 @@ async def check_control(listen: str, evaluator: str, *, offline: bool) -> list[F
         what = f"{url.hostname} port {port} cannot be reached ({why or 'no answer'})"
         faults.append(Fault("warning", "evaluator.base_url", what, "reports wait until it can"))
     return faults
+
+
+def faults_of(config: SidecarConfig) -> list[Fault]:
+    """The faults that show without asking anybody; files that the configuration names are looked at."""
+    return [*_shadowed(config.routes), *_carriage(config), *_media(config), *_advertised(config), *_callers(config), *_files(config)]
 
 
 # -- what the file alone shows -------------------------------------------------------------------------------------------------------------
@@ -186,7 +195,8 @@ def _media(config: SidecarConfig) -> Iterator[Fault]:
 def _advertised(config: SidecarConfig) -> Iterator[Fault]:
     """Addresses in Via, Contact and SDP that the targets could not answer to."""
     own = config.sip.advertise
-    hosts = [own] if own is not None else [host for host, _ in config.sip.addresses]
+    listening = [Endpoint.parse(entry).addr[0] for entry in config.sip.listen]
+    hosts = [own] if own is not None else dict.fromkeys(listening)
     for route in config.routes:
         target = SipUri.parse(route.target).host
         for host in hosts:
@@ -195,8 +205,8 @@ def _advertised(config: SidecarConfig) -> Iterator[Fault]:
                 yield Fault(
                     "warning", "sip.advertise", what, "set it to the host under which the edge reaches this sidecar, unless NAT is meant"
                 )
-    listening = {scope(host) for host, _ in config.sip.addresses if not ipaddress.ip_address(host).is_unspecified}
-    if own is not None and scope(own) == "loopback" and listening - {"loopback"}:
+    scopes = {scope(host) for host in listening if not ipaddress.ip_address(host).is_unspecified}
+    if own is not None and scope(own) == "loopback" and scopes - {"loopback"}:
         yield Fault(
             "error", "sip.advertise", f"{own} leads every peer to itself", "set it to an address under which this machine is reached"
         )
@@ -312,7 +322,8 @@ async def _control(url: str) -> Iterable[Fault]:
     except TimeoutError:
         why = f"no answer within {PATIENCE_S:g} s"
     except aiohttp.ClientConnectorError as error:
-        why = (error.os_error.strerror or "no connection").lower()
+        number = error.os_error.errno
+        why = os.strerror(number).lower() if number else "no connection"
     except aiohttp.ClientError as error:
         why = str(error) or type(error).__name__
     return [Fault("warning", "control.url", f"{url} cannot be reached: {why}", mend)]

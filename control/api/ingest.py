@@ -60,11 +60,22 @@ async def post_traces(request: web.Request, query: ReportQuery) -> web.Response:
     state = request.app[STATE]
     content_type = request.headers.get("Content-Type", "application/x-protobuf")
     sender = _sender(state, request, query, need=False)
-    await reports.accept_traces(state.store, await request.read(), content_type, sender, now_us())
+    body = await request.read()
+    if "json" in content_type:
+        _must_be_json(body)
+    await reports.accept_traces(state.store, body, content_type, sender, now_us())
     state.worker.wake()
     if "json" in content_type:
         return web.json_response({})
     return web.Response(body=b"", content_type="application/x-protobuf")
+
+
+def _must_be_json(body: bytes) -> None:
+    """Raises Problem 422: what no evaluator could read is refused while its sender can still hear of it."""
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        raise Problem(422, "the body is not JSON, which its Content-Type says it is") from None
 
 
 def _batch(raw: bytes) -> FactBatch:

@@ -155,7 +155,7 @@ async def readyz(request: web.Request, query: None) -> Readiness:
         why.append(f"the database cannot be written: {str(getattr(error, 'orig', None) or error).splitlines()[0]}")
     if why:
         raise Problem(503, "; ".join(why))
-    return Readiness(delivery=state.worker.describe(), events=state.broker.describe(), access=state.access.describe())
+    return Readiness(delivery=state.worker.describe(), events=state.events(), access=state.access.describe())
 
 
 async def metrics(request: web.Request, query: None) -> web.Response:

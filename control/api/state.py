@@ -13,6 +13,7 @@ from control.delivery.workers import Workers
 from control.ingest.facts import Intake
 from control.ingest.reports import Sender
 from control.store import Store
+from control.store.live import Listener
 from control.store.vault import Vault
 
 
@@ -28,11 +29,17 @@ class State:
     broker: Broker
     failures: dict[str, str]
     intake: Intake
+    listener: Listener | None = None
+    """What hears of other replicas' changes, where there can be others."""
 
     @property
     def wait_us(self) -> int:
         """How long a report waits for its trace."""
         return int(self.config.enrich_wait_s * 1_000_000)
+
+    def events(self) -> dict[str, object]:
+        """State of the live events: the watchers here, and whether other replicas are heard."""
+        return self.broker.describe() | ({"replicas": self.listener.describe()} if self.listener is not None else {})
 
     def sender(self, workspace: str, agent: str, reporter: Reporter) -> Sender:
         """The sender of a report: a token's own credentials win, then configuration, then what the request brought.

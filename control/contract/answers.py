@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -149,15 +149,18 @@ class AuditPage(Model):
 
 
 class CreateCall(BaseModel):
-    """An agent's report, of which control reads a few members and leaves every byte of the others as it came."""
+    """An agent's report. Only `call_id` must be right; what else cannot be read is forwarded as it came, because it is not ours to refuse."""
 
     model_config = ConfigDict(extra="allow")
 
-    call_id: str = Field(min_length=1, max_length=200)
+    call_id: Annotated[str, Field(min_length=1, max_length=200)] | int
     """The provider's id: a repetition under the same one changes nothing."""
-    sip_call_id: str | None = None
-    recipient: str | None = None
-    sip_headers: dict[str, Any] | None = None
+    sip_call_id: Any = None
+    """The link of an inbound simulation."""
+    recipient: Any = None
+    """The link of an outbound simulation."""
+    sip_headers: Any = None
+    """By name; may carry X-Correlation-Id."""
 
 
 class CreateCallAnswer(Model):

@@ -256,6 +256,8 @@ async def _advance(
 
 async def _release(conn: AsyncConnection, call_ids: Sequence[str], at: int) -> None:
     """Reports that waited for these calls leave at `at`, if not sooner."""
+    if not call_ids:
+        return
     untouched = (deliveries.c.state == "pending") & deliveries.c.body.is_(None) & deliveries.c.lease.is_(None)
     late = untouched & (deliveries.c.next_at_us > at)
     for part in rows.parts(call_ids):

@@ -89,6 +89,13 @@ class Store:
             async with self._engine.connect() as conn, conn.begin():
                 yield conn
 
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[AsyncConnection]:
+        """A connection without a transaction, for what stays connected. PostgreSQL only."""
+        with translated():
+            async with self._engine.connect() as conn:
+                yield await conn.execution_options(isolation_level="AUTOCOMMIT")
+
     async def check(self) -> None:
         """Write what a small batch would. Raises SQLAlchemyError when nothing can be stored."""
         row = {"id": 1, "at_us": now_us(), "pad": bytes(_PROBE_BYTES)}

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from control.clock import SECOND, now_us
 from control.contract.call import Call
@@ -21,7 +22,6 @@ log = structlog.get_logger()
 
 CHANNEL = "trunkside_calls"
 """The payload is the call's id, a space, and the `application_name` of who changed it."""
-_QUIET_S = 10.0
 _PAUSE_S = 1.0
 _OVERLAP_US = 5 * SECOND
 _MOST = 5000
@@ -29,10 +29,14 @@ _MOST_MISSED = 500
 
 
 class Listener:
-    """Tells `changed` of calls that another replica wrote. A connection that breaks is made again, and what it missed is told then."""
+    """Tells `changed` of calls that another replica wrote, while they are `wanted`.
 
-    def __init__(self, store: Store, changed: Callable[[Call], None], wanted: Callable[[], bool]) -> None:
+    A connection that breaks is made again, and what it missed is told then. One that is quiet for `quiet_s` is tried.
+    """
+
+    def __init__(self, store: Store, changed: Callable[[Call], None], wanted: Callable[[], bool], quiet_s: float = 10.0) -> None:
         self._store = store
+        self._quiet_s = quiet_s
         self._changed = changed
         self._wanted = wanted
         self._heard: dict[str, None] = {}
@@ -59,11 +63,10 @@ class Listener:
             await asyncio.sleep(_PAUSE_S)
 
     async def _listen(self) -> None:
-        async with self._store.read() as conn:
+        async with self._store.connected() as conn:
             driver: Any = (await conn.get_raw_connection()).driver_connection
             await driver.add_listener(CHANNEL, self._hear)
             try:
-                await conn.commit()  # a transaction that stays open would keep old rows alive
                 self.connected = True
                 await self._catch_up()
                 while not driver.is_closed():
@@ -72,13 +75,12 @@ class Listener:
                 if not driver.is_closed():
                     await driver.remove_listener(CHANNEL, self._hear)
 
-    async def _next(self, conn: Any) -> None:
+    async def _next(self, conn: AsyncConnection) -> None:
         try:
-            async with asyncio.timeout(_QUIET_S):
+            async with asyncio.timeout(self._quiet_s):
                 await self._ring.wait()
         except TimeoutError:
             await conn.execute(sa.select(1))  # notices a server that went without a word
-            await conn.commit()
             return
         self._ring.clear()
         ids, self._heard = list(self._heard), {}

@@ -136,7 +136,6 @@ class Call(InDialog):
 
     def _on_dialling_response(self, tx: TxId, role: Dialling, response: Response, again: bool, now: Mono) -> None:
         if response.status >= 200:
-            self._ring_deadline = None
             self.learn_nonce("B", response)
         if response.status < 200:
             self._progress(role, response, now)
@@ -283,7 +282,6 @@ class Call(InDialog):
         """Signalling is decided: tell the trace once."""
         status = 200 if self.state == "answered" else outcome.status
         self.state = "ended"
-        self._ring_deadline = None
         self.emit(Ended(self.id, status, outcome.ended_by, outcome.reason, outcome.cause, self._watch.timings()))
 
     # -- what the layer reports --------------------------------------------------------------------------------------------------------
@@ -357,13 +355,11 @@ class Call(InDialog):
 
     def on_time(self, now: Mono) -> None:
         """The ring limit has come."""
-        if self._ring_deadline is not None and now >= self._ring_deadline:
-            self._ring_deadline = None
-            self.refuse(o.edge_never_answered(self._edge(), self.board.ring_limit), now)
+        self.refuse(o.edge_never_answered(self._edge(), self.board.ring_limit), now)
 
     def next_deadline(self) -> Mono | None:
-        """When `on_time` wants to be called."""
-        return self._ring_deadline
+        """When `on_time` wants to be called: never once the call is answered or over."""
+        return self._ring_deadline if self.state == "setup" else None
 
     def leg_of(self, local_tag: str | None, remote_tag: str | None) -> Leg | None:
         """On which leg a message with these tags is, as we see it. Each leg has one tag that all its messages carry."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from itertools import count
 
 from sidecar.b2bua.call import Call
 from sidecar.b2bua.effects import Leg
@@ -27,8 +26,8 @@ class Registry:
         self.dialogs: dict[DialogKey, Found] = {}
         self._keys: dict[str, list[DialogKey]] = {}
         self._by_call_id: dict[str, dict[str, Call]] = {}
-        self._alarms: list[tuple[Mono, int, Member]] = []
-        self._numbers = count()
+        self._alarms: list[tuple[Mono, str]] = []
+        """By id, so that a deadline that does not hold any more holds no call in memory."""
 
     def add(self, call: Call) -> None:
         """A call has begun."""
@@ -71,18 +70,19 @@ class Registry:
 
     def wake_at(self, call: Member, due: Mono) -> None:
         """Note a deadline. It is forgotten when it is no longer the call's deadline as it comes up."""
-        heapq.heappush(self._alarms, (due, next(self._numbers), call))
+        heapq.heappush(self._alarms, (due, call.id))
 
     def next_deadline(self) -> Mono | None:
         """The earliest deadline that still holds."""
         while self._alarms:
-            due, _, call = self._alarms[0]
-            if call.next_deadline() == due:
+            due, call_id = self._alarms[0]
+            call = self.calls.get(call_id)
+            if call is not None and call.next_deadline() == due:
                 return due
             heapq.heappop(self._alarms)
         return None
 
-    def due(self, now: Mono) -> Iterator[Member]:
+    def due(self, now: Mono) -> Iterator[Call]:
         """Take the calls whose deadline has come, one by one."""
         while (deadline := self.next_deadline()) is not None and deadline <= now:
-            yield heapq.heappop(self._alarms)[2]
+            yield self.calls[heapq.heappop(self._alarms)[1]]

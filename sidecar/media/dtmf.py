@@ -19,6 +19,8 @@ class Press:
     timestamp: int
     duration: int
     over: bool = False
+    rate: int = 8000
+    """The RTP clock in Hz."""
 
 
 class Keypad:
@@ -27,7 +29,7 @@ class Keypad:
     def __init__(self) -> None:
         self.presses: list[Press] = []
 
-    def packet(self, payload: bytes, timestamp: int, position: int) -> None:
+    def packet(self, payload: bytes, timestamp: int, position: int, rate: int = 8000) -> None:
         """Take one event packet; anything but a DTMF event, and a payload cut short, changes nothing."""
         if len(payload) < 4:
             return
@@ -45,4 +47,4 @@ class Keypad:
             if follows and last.duration:
                 last.timestamp, last.duration = timestamp, last.duration + duration
                 return
-        self.presses.append(Press(_DIGITS[event], position, timestamp, duration, bool(flags & 0x80)))
+        self.presses.append(Press(_DIGITS[event], position, timestamp, duration, bool(flags & 0x80), rate))

@@ -43,6 +43,7 @@ class Run:
         "_leap",
         "_reach",
         "base",
+        "delay",
         "envelope",
         "held",
         "last_arrival",
@@ -66,6 +67,8 @@ class Run:
         """First of a row of packets that all came late: a stall of the network, or a sender's clock that stood still."""
         self.step = 0
         """Samples at 8 kHz that an ordinary packet holds."""
+        self.delay = 0.0
+        """Seconds by which the decoded audio lags behind the sound that was coded."""
         self.last_arrival = 0.0
         self._leap = leap_s
         self._reach = reach_s
@@ -163,7 +166,7 @@ class Run:
 
     def place(self, position: int) -> float:
         """When the sample at `position` of the time line passed, in arrival time."""
-        return self.envelope.place((position - (self.base or 0)) / RATE)
+        return self.envelope.place((position - (self.base or 0)) / RATE) - self.delay
 
     def due(self, before: float) -> list[Held]:
         """Take out, in the order of RTP time, the packets up to the last that arrived by `before`."""

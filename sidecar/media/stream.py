@@ -34,6 +34,10 @@ class StreamSettings:
     silence_chunk: int = RATE
 
 
+_ROUNDING = 2
+"""Samples by which a packet may seem to lie apart from the one before it: a clock that is no multiple of 8 kHz gives packets of a broken length."""
+
+
 class Sink(Protocol):
     """Takes a stream's time line, piece after piece without gaps, in samples at 8 kHz."""
 
@@ -115,6 +119,8 @@ class Stream:
         known, run, reception = self._formats.get(stretch.payload_type), self._run, self._current
         if known is None or known.decoder is None or run is None or reception is None or self._candidate:
             return False
+        if not known.decoder.joins or known.codec.clock_rate != run.rate:
+            return False
         if not stretch.ssrc == run.ssrc == reception.ssrc:
             return False
         sequence = reception.next_extended(stretch.sequence)
@@ -145,7 +151,7 @@ class Stream:
             if not packet.marker:
                 reception.jitter(packet.timestamp, arrival)
         if known.event:
-            self._event(packet, sequence, arrival, data[packet.start : packet.end])
+            self._event(packet, sequence, arrival, data[packet.start : packet.end], known.codec.clock_rate)
             return
         self._place(packet, sequence, arrival, data[packet.start : packet.end] if known.decoder else b"", known)
 
@@ -157,9 +163,10 @@ class Stream:
 
     def _place(self, packet: rtp.Packet, sequence: int, arrival: Mono, payload: bytes, known: _Format) -> None:
         run = self._run
-        if run is not None and run.ssrc == packet.ssrc and run.take(packet.timestamp, sequence, arrival, payload, known.decoder):
+        same = run is not None and run.ssrc == packet.ssrc and (run.rate == known.codec.clock_rate or not known.audible)
+        if run is not None and same and run.take(packet.timestamp, sequence, arrival, payload, known.decoder):
             if not run.step and known.decoder is not None:
-                run.step = known.decoder.samples(payload)
+                run.step, run.delay = known.decoder.samples(payload), known.decoder.delay / RATE
             if self._candidate:
                 self.late += len(self._candidate)
                 self._candidate.clear()
@@ -184,19 +191,19 @@ class Stream:
         for packet, sequence, arrival, payload, known in candidates:
             self._place(packet, sequence, arrival, payload, known)
 
-    def _event(self, packet: rtp.Packet, sequence: int, arrival: Mono, payload: bytes) -> None:
+    def _event(self, packet: rtp.Packet, sequence: int, arrival: Mono, payload: bytes, rate: int) -> None:
         """A named event has the time stamp of its start in all its packets, so it can neither be ordered nor mapped like audio."""
         run = self._run
         if run is not None and run.ssrc != packet.ssrc:
-            self.keypad.packet(payload, packet.timestamp, round((arrival - (self.origin or arrival)) * RATE))
+            self.keypad.packet(payload, packet.timestamp, round((arrival - (self.origin or arrival)) * RATE), rate)
             return
         self._events.append(sequence)
         if run is None:
-            run = self._run = Run(packet.ssrc, RATE, self._settings.leap_s, self._settings.reach_s)
+            run = self._run = Run(packet.ssrc, rate, self._settings.leap_s, self._settings.reach_s)
             run.take(packet.timestamp, sequence, arrival, b"", None)
         if run.base is None:
             self._base(run, sorted(run.held, key=lambda held: held.timestamp))
-        self.keypad.packet(payload, packet.timestamp, run.position(run.extended(packet.timestamp)))
+        self.keypad.packet(payload, packet.timestamp, run.position(run.extended(packet.timestamp)), rate)
 
     def advance(self, now: Mono) -> None:
         """Give the sink all that arrived up to the reordering time before `now`."""
@@ -229,7 +236,7 @@ class Stream:
         run.held = [held for held in run.held if held.timestamp < late.timestamp]
         self._flush_run()
         self._run = fresh = Run(run.ssrc, run.rate, self._settings.leap_s, self._settings.reach_s)
-        fresh.step = run.step
+        fresh.step, fresh.delay = run.step, run.delay
         for held in rest:
             fresh.take(held.timestamp & 0xFFFFFFFF, held.sequence, held.arrival, held.payload, held.decoder)
 
@@ -268,7 +275,7 @@ class Stream:
             position = run.position(held.timestamp)
             missing = self._missing(held.sequence, held.packets)
             samples = held.decoder.samples(held.payload) if held.decoder is not None else 0
-            if not missing and position == end and held.decoder is decoder:
+            if not missing and 0 <= position - end <= _ROUNDING and held.decoder is decoder:
                 batch.append(held.payload)
                 end += samples
                 continue

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import struct
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
-from sidecar.clocks import Addr, Mono
+from sidecar.clocks import Mono
 from sidecar.media.relay import RTCP, RTP, Component, Leg, Relay
 from sidecar.media.tap import Ring
-from sidecar.net.clock import mono
 
 SO_TIMESTAMPNS = 35
 """Linux's option number; `socket` has no name for it. Arrival times then come from the kernel, not from when we got round to reading."""
 _TIMESPEC = struct.Struct("@qq")
 _LARGEST = 2048
 _ANCILLARY = socket.CMSG_SPACE(_TIMESPEC.size)
-_DELAY_SAMPLES = 4096
+_DELAY_SAMPLES = 1024
+_DELAY_EVERY = 8
+"""One packet in so many has its delay noted: the samples reach back over a minute of a call."""
+_READY_AT_ONCE = 64
+"""Packets that are forwarded before the event loop sees to anything else."""
 
 
 class NoPorts(Exception):
@@ -41,6 +46,7 @@ class PortPool:
         self.host = host
         self.range = (low, high)
         self._free = deque(range(low + low % 2, high, 2))
+        self.readers = Readers()
 
     @property
     def free(self) -> int:
@@ -78,6 +84,49 @@ class PortPool:
         return bound[0], bound[1]
 
 
+class Readers:
+    """The media sockets of all calls, behind one descriptor that the event loop watches.
+
+    A loop takes as long to call one reader back as a packet takes to be forwarded; so it is called once for all packets that are there,
+    and registering a socket is one system call. Where there is no epoll, the loop watches each socket itself.
+    """
+
+    def __init__(self) -> None:
+        self._forward: dict[int, Callable[[], None]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._poll: select.epoll | None = None
+
+    def add(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, forward: Callable[[], None]) -> None:
+        """Call `forward` whenever `sock` has something to read."""
+        if not hasattr(select, "epoll"):
+            loop.add_reader(sock, forward)
+            return
+        if self._poll is None:
+            self._poll, self._loop = select.epoll(), loop
+            loop.add_reader(self._poll.fileno(), self._ready)
+        self._forward[sock.fileno()] = forward
+        self._poll.register(sock.fileno(), select.EPOLLIN)
+
+    def remove(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+        """Stop, before the socket is closed."""
+        if self._poll is None:
+            loop.remove_reader(sock)
+            return
+        self._poll.unregister(sock.fileno())
+        del self._forward[sock.fileno()]
+        if not self._forward and self._loop is not None:
+            self._loop.remove_reader(self._poll.fileno())
+            self._poll.close()
+            self._poll = self._loop = None
+
+    def _ready(self) -> None:
+        if self._poll is not None:
+            for number, _ in self._poll.poll(0, _READY_AT_ONCE):
+                forward = self._forward.get(number)
+                if forward is not None:
+                    forward()
+
+
 class MediaLine:
     """The four sockets of one m-line, and the relay between them."""
 
@@ -85,7 +134,7 @@ class MediaLine:
         """Bind both port pairs. `ring` gets each forwarded RTP packet (None: nobody listens). Raises NoPorts."""
         self.relay = Relay()
         self.delays: deque[float] = deque(maxlen=_DELAY_SAMPLES)
-        """Seconds from the packet's arrival in the kernel to its leaving, for the newest packets."""
+        """Seconds from a packet's arrival in the kernel to its leaving, for some of the newest packets."""
         self.send_errors = 0
         self._pool = pool
         self._loop = loop
@@ -100,37 +149,48 @@ class MediaLine:
         far: dict[Leg, Leg] = {"A": "B", "B": "A"}
         for leg, pair in self._bound.items():
             out = self._bound[far[leg]]
-            loop.add_reader(pair.rtp, self._forward, leg, RTP, pair.rtp, out.rtp)
-            loop.add_reader(pair.rtcp, self._forward, leg, RTCP, pair.rtcp, out.rtcp)
+            pool.readers.add(loop, pair.rtp, self._forwarder(leg, RTP, pair.rtp, out.rtp))
+            pool.readers.add(loop, pair.rtcp, self._forwarder(leg, RTCP, pair.rtcp, out.rtcp))
 
     def ports(self, leg: Leg) -> tuple[int, int]:
         """(RTP, RTCP) ports that the sidecar bound on a leg."""
         port = self._bound[leg].port
         return port, port + 1
 
-    def _forward(self, leg: Leg, component: Component, sock: socket.socket, out: socket.socket) -> None:
-        try:
-            data, ancillary, _, addr = sock.recvmsg(_LARGEST, _ANCILLARY)
-        except (BlockingIOError, InterruptedError, ConnectionRefusedError):
-            return
-        source: Addr = (addr[0], addr[1])
-        destination = self.relay.receive(leg, component, data, source)
-        if destination is None:
-            return
-        try:
-            out.sendto(data, destination)
-        except OSError:
-            self.send_errors += 1
-        waited = _kernel_delay(ancillary)
-        self.delays.append(waited)
-        if self._ring is not None and component == 0:
-            self._ring.offer(leg, data, Mono(mono() - waited))
+    def _forwarder(self, leg: Leg, component: Component, sock: socket.socket, out: socket.socket) -> Callable[[], None]:
+        """What to do when `sock` has something to read. Runs for every packet, so all that it needs is at hand."""
+        receive, recvmsg, sendto = self.relay.receive, sock.recvmsg, out.sendto
+        offer = self._ring.offer if self._ring is not None and component == RTP else None
+        note, plain = self.delays.append, sock.family == socket.AF_INET
+        count = 0
+
+        def forward() -> None:
+            nonlocal count
+            try:
+                data, ancillary, _, source = recvmsg(_LARGEST, _ANCILLARY)
+            except (BlockingIOError, InterruptedError, ConnectionRefusedError):
+                return
+            destination = receive(leg, component, data, source if plain else source[:2])
+            if destination is None:
+                return
+            try:
+                sendto(data, destination)
+            except OSError:
+                self.send_errors += 1
+            waited = _kernel_delay(ancillary)
+            count += 1
+            if not count % _DELAY_EVERY:
+                note(waited)
+            if offer is not None:
+                offer(leg, data, Mono(time.monotonic() - waited))
+
+        return forward
 
     def close(self) -> None:
         """Stop forwarding and give the ports back."""
         for pair in self._bound.values():
-            self._loop.remove_reader(pair.rtp)
-            self._loop.remove_reader(pair.rtcp)
+            self._pool.readers.remove(self._loop, pair.rtp)
+            self._pool.readers.remove(self._loop, pair.rtcp)
             _close(pair, self._pool)
         self._bound = {}
 

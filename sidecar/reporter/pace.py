@@ -27,6 +27,8 @@ class Pace:
     longest_wait: float = 300.0
     """The most that a Retry-After can ask for."""
     disk_retry: float = 1.0
+    sync: float = 0.2
+    """From a trace's end to its sync: traces that end together share one, and what control has by then needs none."""
 
 
 class Backoff:

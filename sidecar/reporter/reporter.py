@@ -68,6 +68,7 @@ class Reporter:
                 self._uploader.wake()
             else:
                 await self._changed.wait()
+                await asyncio.sleep(self._pace.sync)
             self._changed.clear()
             await self._sync()
 

@@ -51,6 +51,9 @@ class SpeechSettings:
     """Sound whose spectrum hardly changes from frame to frame, with its strongest component held this often, is a tone or music."""
     frozen_likeness: float = 0.955
     """So is sound whose spectrum is still this much the same after 128 ms."""
+    clearly_voiced_share: float = 0.8
+    frozen_chord_likeness: float = 0.86
+    """Where fewer frames than that share have one pitch, several notes may sound at once: their spectrum needs to change more."""
     false_start_ms: int = 400
     """Other sound for less than this right before speech is taken for part of it."""
     sound_db: float = -50.0

@@ -32,14 +32,17 @@ def is_voice(pcm: Pcm, settings: SpeechSettings) -> bool:
     """Whether up to half a second of sound can be speech. In doubt it can."""
     power = _spectra(pcm)
     energy = power.sum(axis=1)
-    power = power[energy > energy.max() * 0.01]
-    if len(power) < 2 or energy.max() <= 0:
+    if energy.max() <= 0:
         return True
-    if (_periodicity(power) > settings.voiced_correlation).mean() < settings.voiced_share:
+    power = power[energy > energy.max() * 0.01]
+    if len(power) < 2:
+        return False  # a stroke: no voice is so short
+    voiced = float((_periodicity(power) > settings.voiced_correlation).mean())
+    if voiced < settings.voiced_share:
         return False
     near, far = _likeness(power)
     steady = near > settings.steady_likeness and _held(power, settings.held_pitch) > settings.held_share
-    return not steady and far < settings.frozen_likeness
+    return not steady and far < (settings.frozen_likeness if voiced > settings.clearly_voiced_share else settings.frozen_chord_likeness)
 
 
 def first_pitch(pcm: Pcm, settings: SpeechSettings) -> int:
@@ -54,6 +57,7 @@ def _spectra(pcm: Pcm) -> Spectra:
     samples = pcm[:BLOCK].astype(np.float32)
     if len(samples) < _SIZE + 2 * _HOP:
         samples = np.pad(samples, (0, _SIZE + 2 * _HOP - len(samples)))
+    samples = np.pad(samples, (0, -(len(samples) - _SIZE) % _HOP))
     frames = np.lib.stride_tricks.sliding_window_view(samples, _SIZE)[::_HOP] * _WINDOW
     power: Spectra = np.square(np.abs(np.fft.rfft(frames, axis=1))).astype(np.float32)
     return power

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from json import JSONEncoder
-from typing import Final
+
+from pydantic_core import to_json
 
 from control.contract.call import Model, Turn
 from sidecar.b2bua import effects as e
@@ -18,7 +18,6 @@ from sidecar.clocks import Addr, Mono, Wall
 from sidecar.identity.digest import redact_message
 from sidecar.turns.measurement import Measured
 
-_encode: Final = JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False, allow_nan=False).encode
 Value = str | int | float | bool | dict[str, float]
 Fields = dict[str, Value]
 
@@ -46,14 +45,12 @@ class Recorder:
 
     def turn(self, turn: Turn, now: Mono, wall: Wall) -> bytes:
         """The line for a turn as it is known so far."""
-        return self._line("turn_measured", {}, now, wall, ',"turn":' + _model(turn))
+        return self._line("turn_measured", {}, now, wall, b',"turn":' + _model(turn))
 
     def measured(self, result: Measured, now: Mono, wall: Wall) -> bytes:
         """The line with the final figures."""
-        models = (
-            f',"turns":{_models(result.turns)},"barge_ins":{_models(result.barge_ins)}'
-            f',"speech":{_model(result.speech)},"media":{_model(result.media)}'
-        )
+        lists = _models(result.turns), _models(result.barge_ins)
+        models = b',"turns":%b,"barge_ins":%b,"speech":%b,"media":%b' % (*lists, _model(result.speech), _model(result.media))
         fields = _known({"greeting_ms": result.greeting_ms, "first_agent_rtp_ms": result.first_agent_rtp_ms})
         return self._line("call_measured", fields, now, wall, models)
 
@@ -61,19 +58,15 @@ class Recorder:
         """The trace's last line."""
         return self._line("call_closed", {}, now, wall)
 
-    def _line(self, kind: str, fields: Fields, now: Mono, wall: Wall, models: str = "") -> bytes:
+    def _line(self, kind: str, fields: Fields, now: Mono, wall: Wall, models: bytes = b"") -> bytes:
         """A line with the fields that every fact begins with. `models` is JSON that goes behind them as it is."""
         if self._started is None:
             self._started = now
         self._seq += 1
-        stamp: Fields = {
-            "call": self.call,
-            "seq": self._seq,
-            "at": rfc3339(wall),
-            "elapsed_ms": round((now - self._started) * 1000, 3),
-            "kind": kind,
-        }
-        return f"{_encode(stamp | fields)[:-1]}{models}}}".encode()
+        elapsed = round((now - self._started) * 1000, 3)
+        whole: Fields = {"call": self.call, "seq": self._seq, "at": rfc3339(wall), "elapsed_ms": elapsed, "kind": kind, **fields}
+        line = to_json(whole)
+        return b"%b%b}" % (line[:-1], models) if models else line
 
 
 def _from_b2bua(fact: e.Fact, sidecar: str) -> tuple[str, Fields] | None:
@@ -158,12 +151,12 @@ def _second(since_epoch: int) -> str:
     return datetime.fromtimestamp(since_epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def _model(model: Model) -> str:
-    return model.model_dump_json(by_alias=True, exclude_none=True)
+def _model(model: Model) -> bytes:
+    return model.model_dump_json(by_alias=True, exclude_none=True).encode()
 
 
-def _models(models: Sequence[Model]) -> str:
-    return f"[{','.join(map(_model, models))}]"
+def _models(models: Sequence[Model]) -> bytes:
+    return b"[%b]" % b",".join(map(_model, models))
 
 
 def _known(fields: dict[str, float | None]) -> Fields:

@@ -117,7 +117,9 @@ class Side:
             jitter_ms=round(1000 * main.jitter_s, 3) if main else 0.0,
             mos_lq=None if score is None else round(score, 2),
             dtmf=[
-                Dtmf(digit=p.digit, start_ms=round(self.call_time(p.position, answered), 1), duration_ms=round(p.duration * 1000 / RATE, 1))
+                Dtmf(
+                    digit=p.digit, start_ms=round(self.call_time(p.position, answered), 1), duration_ms=round(p.duration * 1000 / p.rate, 1)
+                )
                 for p in stream.keypad.presses
             ],
         )

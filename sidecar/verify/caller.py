@@ -28,7 +28,8 @@ Events = asyncio.Queue[Event]
 class Caller:
     """Talks to one target. `open` it, and `close` it whatever happened."""
 
-    def __init__(self, target: Target, settings: TlsSettings) -> None:
+    def __init__(self, target: Target, settings: TlsSettings, *, secure: bool = False) -> None:
+        """`secure`: a sips: URI is dialled."""
         self.ids = RandomIds()
         self.target = target
         self.hung_up = asyncio.Event()
@@ -40,6 +41,7 @@ class Caller:
         self._timer: asyncio.TimerHandle | None = None
         self._pumping = False
         self._call_id = ""
+        self._secure = secure
 
     async def open(self, local: str) -> None:
         """Take a port at `local`. Raises StartError."""
@@ -62,8 +64,10 @@ class Caller:
     def contact(self) -> str:
         """Our Contact, as a header value."""
         host, port = self.address
-        transport = "" if self.target.transport == "udp" else f";transport={self.target.transport}"
-        return f"<sip:{USER_AGENT}@{bracketed(host)}:{port}{transport}>"
+        # 8.1.1.8: who dials a sips: URI is to be reached by one.
+        scheme = "sips" if self._secure else "sip"
+        transport = "" if self._secure or self.target.transport == "udp" else f";transport={self.target.transport}"
+        return f"<{scheme}:{USER_AGENT}@{bracketed(host)}:{port}{transport}>"
 
     def flow(self, remote: Addr | None = None) -> Flow:
         """The way to the target, or over the same transport to another address."""

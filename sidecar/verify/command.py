@@ -59,7 +59,9 @@ async def run(options: Options, resolver: Resolver | None = None, console: Conso
         progress=(lambda _step: None) if options.json else view.step,
     )
     if options.json:
-        sys.stdout.write(jsonlib.dumps(report.as_json(), ensure_ascii=False) + "\n")
+        text = jsonlib.dumps(report.as_json(), ensure_ascii=False)
+        # Octets that are no UTF-8 travel as surrogates, which no output can encode.
+        sys.stdout.write(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") + "\n")
     else:
         view.conclude(report)
     return report.exit_status

@@ -22,6 +22,9 @@ _POLL_S = 0.2
 _SHOWN = frozenset(("sip_call_id", "kind", "route", "b_leg_call_ids"))
 """What both the admin port and control show of a call."""
 
+_NOT_TAKEN = frozenset(("upstream-unreachable", "upstream-silent"))
+"""Reasons of a call whose INVITE left the sidecar and reached nobody."""
+
 
 class Unanswered(Exception):
     """A URL could not be asked; the text says why."""
@@ -30,13 +33,22 @@ class Unanswered(Exception):
 class Deep:
     """A `Probe`: the call carries a correlation token as an evaluator's does, and is looked for by its Call-ID."""
 
-    def __init__(self, admin: str | None, control: str | None, token: str | None = None, presets: Mapping[str, Preset] = PRESETS) -> None:
+    def __init__(
+        self,
+        admin: str | None,
+        control: str | None,
+        token: str | None = None,
+        *,
+        presets: Mapping[str, Preset] = PRESETS,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         """Base URLs of the admin port and of control, at least one. `presets` are the sidecar's, its own ones included where known."""
         self.headers: tuple[tuple[str, str], ...] = ((CORRELATION_HEADER, RandomIds().token()),)
         self._admin = admin.rstrip("/") if admin else None
         self._control = control.rstrip("/") if control else None
         self._token = token
         self._presets = presets
+        self._patience_s = patience_s
         self._live: dict[str, Any] | None = None
         self._faults: list[Finding] = []
 
@@ -88,6 +100,9 @@ class Deep:
     def _carried(self, call: Mapping[str, Any], known: Mapping[str, Any] | None) -> Step:
         legs = ", ".join(call["b_leg_call_ids"])
         proven = _evidence(known, "carried")
+        if known is not None and known.get("reason") in _NOT_TAKEN and known.get("answered_at") is None:
+            found = finding("deep_not_taken", why=known.get("cause") or known["reason"], route=call["route"])
+            return _step("carried", "failed", "sent, and taken by nobody", mono(), proven, [found])
         if legs and (proven or known is None):
             return _step("carried", "ok", f"on the leg to the edge, Call-ID {legs}", mono(), proven)
         cause = f"; {known['cause']}" if known is not None and known.get("cause") else ""
@@ -113,10 +128,10 @@ class Deep:
     async def _settled(self, call_id: str) -> dict[str, Any] | None:
         """The call as control has it once it is complete, or as it is when the patience is over; None when it knows none."""
         found: dict[str, Any] | None = None
-        deadline = mono() + PATIENCE_S
+        deadline = mono() + self._patience_s
         try:
             while mono() < deadline:
-                calls = await self._calls(f"{self._control}/v1/calls", {"sip_call_id": call_id})
+                calls = await self._calls(f"{self._control}/v1/calls", {"sip_call_id": call_id}, self._token)
                 found = calls[0] if calls else None
                 if found is not None and found.get("complete"):
                     break
@@ -125,8 +140,8 @@ class Deep:
             self._faults.append(finding("deep_control", url=self._control, why=error))
         return found
 
-    async def _calls(self, url: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
-        headers = {"Authorization": f"Bearer {self._token}"} if self._token and self._control and url.startswith(self._control) else {}
+    async def _calls(self, url: str, query: Mapping[str, str], token: str | None = None) -> list[dict[str, Any]]:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
             async with (
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as session,

@@ -56,6 +56,7 @@ CauseName = Literal[
     "deep_not_received",
     "deep_not_simulation",
     "deep_not_carried",
+    "deep_not_taken",
     "carriage_none",
     "carriage_too_long",
     "deep_identity",
@@ -217,6 +218,7 @@ _WORDS: dict[CauseName, tuple[str, str]] = {
         "set simulation: auto or always on route {route}",
     ),
     "deep_not_carried": ("the id dies in the sidecar: no INVITE left it{words}", "check the target of route {route}"),
+    "deep_not_taken": ("the id dies between the sidecar and the edge: {why}", "start the edge, or check the target of route {route}"),
     "carriage_none": (
         "the id dies at the platform: {why}",
         "let the agent ask GET /v1/current-call, or rely on the repair by numbers and time",

@@ -110,7 +110,7 @@ class _Run:
         reached = await self._connect(targets) if targets else None
         if reached is None:
             return
-        caller = Caller(reached.target, self._tls)
+        caller = Caller(reached.target, self._tls, secure=parsed.secure)
         self.stack.push_async_callback(caller.close)
         await caller.open(reached.local)
         self._began = mono()

@@ -11,6 +11,7 @@ from tests.accuracy.groups import CASES, calls, voices
 from tests.accuracy.score import Tally, pooled
 
 CALLS = 3
+G711 = ("PCMU", "PCMA")
 OUT = Path("var/accuracy.md")
 
 
@@ -21,15 +22,15 @@ def main() -> int:
     began = process_time()
     for seed, case in enumerate(CASES, 1):
         for kind, pair in pairs.items():
-            whole = pooled(calls(case, pair, CALLS, seed))
+            whole = pooled(calls(case, pair, CALLS if case.line.codec in G711 else 1, seed))
             tallies.setdefault((case.group, kind), Tally()).add(whole)
-        print(f"\r{seed}/{len(CASES)}", end="", file=sys.stderr, flush=True)
-    print("\r", end="", file=sys.stderr)
+        sys.stderr.write(f"\r{seed}/{len(CASES)} ")
+    sys.stderr.write("\r")
     text, passed = table(tallies)
     seconds = sum(t.seconds for t in tallies.values())
     text += f"\nVoices: {', '.join(f'{kind} ({len(p)})' for kind, p in pairs.items())}. {seconds / 3600:.1f} hours of calls, "
     text += f"made, carried and measured in {process_time() - began:.0f} s of CPU.\n"
-    print(text)
+    sys.stdout.write(text)
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(text, encoding="utf-8")
     return 0 if passed else 1

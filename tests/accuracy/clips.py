@@ -1,6 +1,7 @@
 """Speech with known boundaries: made by arithmetic, by speech synthesisers, and recorded.
 
-A clip is cut at 40 dB below its active speech level; its speech is what lies above −30 dB in the band 120–3700 Hz, holes up to 200 ms bridged.
+A clip is cut at 40 dB below its active speech level. Its speech is what lies above −30 dB in the band 120–3700 Hz, with holes up to
+200 ms bridged.
 """
 
 from __future__ import annotations

@@ -14,12 +14,15 @@ from tests.accuracy.score import Tally, measured, scored
 Pair = tuple[list[Clip], list[Clip]]
 
 
+GOOD_LINE = Line()
+
+
 @dataclass(frozen=True)
 class Case:
     """One kind of call."""
 
     group: str
-    line: Line = Line()
+    line: Line = GOOD_LINE
     filling: Filling = "nothing"
 
 
@@ -73,4 +76,4 @@ def calls(case: Case, pairs: list[Pair], count: int, seed: int, exchanges: int =
     for i in range(count):
         caller, agent = pairs[(seed + i) % len(pairs)]
         told = scene(seed * 1000 + i, caller, agent, exchanges, case.filling)
-        yield scored(told, measured(carried(told, case.line, seed + i), told.seconds))
+        yield scored(case.line.drifted(told), measured(carried(told, case.line, seed + i), told.seconds))

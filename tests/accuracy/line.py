@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sidecar.clocks import Mono
 from sidecar.media.codec import STATIC, Codec
 from sidecar.media.relay import Leg
-from tests.accuracy.scene import Scene, Voice
+from tests.accuracy.scene import Exchange, Scene, Voice
 from tests.support.speech_call import RATE, Audio
 from tests.support.speech_codec import coded
 
@@ -32,6 +32,18 @@ class Line:
     loss: float = 0.0
     jitter_ms: float = 0.0
     drift_ppm: float = 0.0
+
+    def drifted(self, scene: Scene) -> Scene:
+        """The scene as it passes by the sidecar's clock: the caller's runs slow by the drift, the agent's fast."""
+        caller, agent = 1 + self.drift_ppm * 1e-6, 1 - self.drift_ppm * 1e-6
+        return replace(
+            scene,
+            caller=replace(scene.caller, spans=[(a * caller, b * caller) for a, b in scene.caller.spans]),
+            agent=replace(scene.agent, spans=[(a * agent, b * agent) for a, b in scene.agent.spans]),
+            exchanges=[Exchange(e.caller_end * caller, e.agent_start * agent) for e in scene.exchanges],
+            barge_ins=[(began * caller, stop * agent) for began, stop in scene.barge_ins],
+            greeting=scene.greeting * agent,
+        )
 
 
 @dataclass(frozen=True)

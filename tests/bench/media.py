@@ -141,7 +141,6 @@ def rtpengine_relay(folder: Path, calls: int) -> Iterator[Relay]:
         process = subprocess.Popen(pinned(TEST_CORE, command), cwd=folder, stdout=log, stderr=subprocess.STDOUT)
     engine = Engine(control)
     try:
-        time.sleep(0.3)
         engine.ask("ping")
         yield Relay(process.pid, [engine.call(f"bench-{n}", *media) for n in range(calls)], *media)
     finally:

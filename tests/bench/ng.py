@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from typing import Any
 
 from tests.bench.ua import HOST, sdp
@@ -62,15 +63,18 @@ class Engine:
         self._asked = 0
 
     def ask(self, command: str, **values: Any) -> dict[str, Any]:
-        """Send one command and return its answer, asked again up to five times. Raises RuntimeError."""
+        """Send one command and return its answer, asked again up to twenty times. Raises RuntimeError."""
         self._asked += 1
         cookie = b"bench%d" % self._asked
         request = cookie + b" " + encode({"command": command, **{key.replace("_", "-"): value for key, value in values.items()}})
-        for _ in range(5):
+        for _ in range(20):
             try:
                 self._socket.send(request)
                 mine, _, answer = self._socket.recv(65535).partition(b" ")
-            except (TimeoutError, ConnectionRefusedError):
+            except TimeoutError:
+                continue
+            except ConnectionRefusedError:
+                time.sleep(0.2)  # it starts, or has died
                 continue
             if mine == cookie:
                 decoded: dict[str, Any] = decode(answer)

@@ -33,7 +33,7 @@ def coded(audio: Audio, name: str, ptime_ms: int = 20) -> Coded:
         case ["PCMA"]:
             return Coded(_cut(a_law(audio), size), Codec("PCMA", 8000), 8, size)
         case ["G722"]:
-            return Coded(_encoded(audio, "g722", 16000, ptime_ms), Codec("G722", 8000), 9, size)
+            return Coded(_cut(b"".join(_encoded(audio, "g722", 16000, ptime_ms)), size), Codec("G722", 8000), 9, size)
         case ["OPUS"]:
             return Coded(_encoded(audio, "libopus", 48000, ptime_ms), Codec("OPUS", 48000, 2, "useinbandfec=1"), 111, 48 * ptime_ms)
         case ["L16", rate]:

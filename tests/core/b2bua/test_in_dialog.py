@@ -132,15 +132,16 @@ def test_the_callers_proxies_are_passed_through_by_every_request_of_the_edge(ben
     proxy.reply(bye, 200)
 
 
-def test_a_route_set_formed_once_is_not_changed_by_later_answers(bench: Bench) -> None:
+@WHO
+def test_a_route_set_formed_once_is_not_changed_by_later_answers(bench: Bench, who: str) -> None:
     bench.answered()
-    bench.caller.ask("INVITE", body=OFFER)
-    got = bench.edge.request("INVITE")
-    bench.edge.reply(got, 200, body=ANSWER, headers=[("Record-Route", "<sip:192.0.2.99;lr>")])
-    answer = bench.caller.response(200)
-    bench.caller.ack(bench.caller.asked, answer)
-    assert "Route" not in bench.edge.request("ACK").headers
-    assert "Route" not in bench.hang_up(bench.caller).headers
+    asks, answers = parties(bench, who)
+    asks.ask("INVITE", body=OFFER)
+    got = answers.request("INVITE")
+    answers.reply(got, 200, body=ANSWER, headers=[("Record-Route", "<sip:192.0.2.99;lr>")])
+    asks.ack(asks.asked, asks.response(200))
+    assert "Route" not in answers.request("ACK").headers
+    assert "Route" not in bench.hang_up(asks).headers
 
 
 @WHO

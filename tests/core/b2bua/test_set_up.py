@@ -127,13 +127,12 @@ def test_an_invite_that_comes_again_is_answered_by_what_was_said_last_and_dialle
     sent, got = bench.ringing()
     bench.caller.send(sent)
     bench.caller.response(180)
-    answer = bench.edge.reply(got, 200, body=ANSWER)
+    bench.edge.reply(got, 200, body=ANSWER)
     heard = bench.caller.response(200)
     bench.caller.send(sent)  # RFC 6026: after our 200 it is no new call
     bench.caller.ack(sent, heard)
     bench.edge.request("ACK")
     bench.hang_up(bench.caller)
-    assert answer.status == 200
     assert len(bench.facts(e.Dialled)) == 1
 
 

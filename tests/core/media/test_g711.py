@@ -32,4 +32,4 @@ def test_linear_samples_are_read_in_network_order() -> None:
 
 def test_what_cannot_be_decoded_has_no_decoder() -> None:
     assert decoder_for(Codec("G729", 8000)) is None
-    assert decoder_for(Codec("L16", 44100, 2)) is None
+    assert decoder_for(Codec("L16", 44100, 3)) is None

@@ -1,4 +1,4 @@
-"""Every test here runs on both engines; a module that has nothing to say about one of them sets `ENGINES`."""
+"""Every test here runs on both engines; a module that has nothing to say about one of them sets `ENGINES`, a test parametrises `engine`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ BOTH = ("sqlite", "postgresql")
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """`engine` takes the values of the module's `ENGINES`."""
-    if "engine" in metafunc.fixturenames:
+    own = any(mark.name == "parametrize" and mark.args[0] == "engine" for mark in metafunc.definition.iter_markers())
+    if "engine" in metafunc.fixturenames and not own:
         metafunc.parametrize("engine", getattr(metafunc.module, "ENGINES", BOTH), indirect=True)
 
 
@@ -44,7 +45,7 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     made: dict[Path, str] = {}
 
     def sqlite(folder: Path) -> str:
-        if folder not in made and not (folder / "control.db").exists():
+        if folder.is_dir() and not (folder / "control.db").exists():
             shutil.copy(request.getfixturevalue("migrated"), folder / "control.db")
         return made.setdefault(folder, f"sqlite+aiosqlite:///{folder}/control.db")
 

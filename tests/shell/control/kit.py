@@ -191,9 +191,10 @@ async def process(config: Path) -> AsyncIterator[Process]:
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", runner, str(config), stderr=asyncio.subprocess.PIPE)
     assert child.stderr is not None
     try:
-        async with asyncio.timeout(20), aiohttp.ClientSession() as http:
+        async with asyncio.timeout(20) as patience, aiohttp.ClientSession() as http:
             while '"event": "ready"' not in (line := (await child.stderr.readline()).decode()):
                 assert line, "control ended before it was ready"
+            patience.reschedule(None)
             yield Process(child, Client(json.loads(line)["url"], http))
     finally:
         if child.returncode is None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import yaml
 
 from tests.core.control.traces import complete, report
+from tests.shell.control import kit
 from tests.shell.control.kit import Client, control, evaluator, process, settings, until
 
 
@@ -117,8 +119,8 @@ async def test_sigkill_during_delivery_loses_nothing_and_doubles_nothing(tmp_pat
             return answer
 
         config = tmp_path / "control.yaml"
-        database = f"sqlite+aiosqlite:///{tmp_path}/control.db"
-        config.write_text(f"listen: 127.0.0.1:0\ndatabase: {database}\nenrich_wait_s: 0.5\nevaluator: {{base_url: '{tuner.base_url}'}}\n")
+        told = {"listen": "127.0.0.1:0", "enrich_wait_s": 0.5, "evaluator": {"base_url": tuner.base_url, "timeout_s": 2}}
+        config.write_text(yaml.safe_dump(told | kit.ENGINE.file(tmp_path)))
         tuner.create_call = stall  # type: ignore[method-assign]
         async with process(config) as first:
             for number in range(12):

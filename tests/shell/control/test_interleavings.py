@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from control.clock import SECOND, as_us
 from control.contract.facts import FactBatch
@@ -22,11 +19,11 @@ from control.delivery import outbox, sweeper
 from control.delivery.destination import Delivered, Later
 from control.ingest import facts, reports
 from control.ingest.reports import Sender
-from control.store import Store, migrate
+from control.store import Store
 from control.store.rows import read_call
-from control.store.schema import calls, deliveries
+from control.store.schema import calls, deliveries, metadata
 from tests.core.control.traces import TOKEN, complete, report
-from tests.shell.control.kit import settings as config
+from tests.shell.control import kit
 
 SENDER = Sender("7", "agent-1", None)
 WAITS = outbox.Patience(20 * SECOND, 300 * SECOND)
@@ -37,24 +34,24 @@ BY_ID = json.dumps(report("r1", TRACE, sip_call_id="SCL_abc")).encode()
 BY_TOKEN = json.dumps(report("r2", TRACE, sip_headers={"X-Correlation-Id": TOKEN})).encode()
 
 
-@pytest.fixture(scope="module")
-def template() -> Iterator[Path]:
-    """A migrated, empty database to copy."""
-    with TemporaryDirectory() as folder:
-        asyncio.run(migrate(config(Path(folder), "http://127.0.0.1:9")))
-        yield Path(folder) / "control.db"
-
-
 @dataclass
 class World:
     """Control's logic over a real database, with its clock, its process and the evaluator in the test's hands."""
 
-    file: Path
     store: Store
     now: int = as_us(TRACE.started) + 60 * SECOND
     life: int = 0
     accepted: list[tuple[str, bytes]] = field(default_factory=list)
     sent: dict[str, set[bytes]] = field(default_factory=dict)
+
+    async def begin(self) -> None:
+        """Forget what an example before left."""
+
+        async def work(conn: AsyncConnection) -> None:
+            for table in reversed(metadata.sorted_tables):
+                await conn.execute(sa.delete(table))
+
+        await self.store.run(work)
 
     async def play(self, action: str) -> None:
         match action.split():
@@ -126,38 +123,36 @@ def histories(draw: st.DrawFn) -> tuple[list[str], set[str]]:
     return history, set(bodies)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(histories())
-def test_one_body_a_call_id_and_one_verdict_that_agrees_with_it(template: Path, drawn: tuple[list[str], set[str]]) -> None:
+def test_one_body_a_call_id_and_one_verdict_that_agrees_with_it(tmp_path: Path, drawn: tuple[list[str], set[str]]) -> None:
     history, bodies = drawn
-    asyncio.run(check(template, history, bodies))
+    asyncio.run(check(kit.ENGINE.database(tmp_path), history, bodies))
 
 
-async def check(template: Path, history: list[str], bodies: set[str]) -> None:
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "control.db"
-        shutil.copy(template, file)
-        world = World(file, Store(f"sqlite+aiosqlite:///{file}"))
-        try:
-            for action in history:
-                await world.play(action)
-            await world.drain()
-            names = {{"id": "r1", "token": "r2"}[body] for body in bodies}
-            assert await world.states() == {"delivered"}
-            assert {call_id for call_id, _ in world.accepted} == names
-            assert all(len(versions) == 1 for versions in world.sent.values())
-            call = await world.call()
-            assert call.complete
-            links = {call_id: json.loads(body).get("sip_call_id") for call_id, body in world.accepted}
-            assert call.verdict.outcome == expected(links, bodies)
-            assert list(links.values()).count("SCL_abc") <= 1 or call.verdict.findings
-            for action in ("facts 0", "facts 3", *(f"report {body}" for body in bodies), "sweep", "deliver ok"):
-                await world.play(action)
-            again = await world.call()
-            assert again == call
-            assert {call_id for call_id, _ in world.accepted} == names
-        finally:
-            await world.store.close()
+async def check(database: str, history: list[str], bodies: set[str]) -> None:
+    world = World(Store(database))
+    try:
+        await world.begin()
+        for action in history:
+            await world.play(action)
+        await world.drain()
+        names = {{"id": "r1", "token": "r2"}[body] for body in bodies}
+        assert await world.states() == {"delivered"}
+        assert {call_id for call_id, _ in world.accepted} == names
+        assert all(len(versions) == 1 for versions in world.sent.values())
+        call = await world.call()
+        assert call.complete
+        links = {call_id: json.loads(body).get("sip_call_id") for call_id, body in world.accepted}
+        assert call.verdict.outcome == expected(links, bodies)
+        assert list(links.values()).count("SCL_abc") <= 1 or call.verdict.findings
+        for action in ("facts 0", "facts 3", *(f"report {body}" for body in bodies), "sweep", "deliver ok"):
+            await world.play(action)
+        again = await world.call()
+        assert again == call
+        assert {call_id for call_id, _ in world.accepted} == names
+    finally:
+        await world.store.close()
 
 
 def expected(links: dict[str, str | None], bodies: set[str]) -> str:

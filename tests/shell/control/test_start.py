@@ -83,8 +83,6 @@ def write(folder: Path, text: str) -> Path:
         ("nonsense: 1\n", ":1: unknown key 'nonsense'"),
         ("listen: 127.0.0.1:0\nwire_only:\n  enabled: true\n  grace: 3\n", ":4: unknown key 'wire_only.grace'"),
         ("tokens:\n  - name: a\n    token: t\n    scopes: [fly]\n", ":4: tokens.0.scopes.0: Input should be"),
-        ("webhooks:\n  - url: http://127.0.0.1/\n", ":1: webhooks: webhooks are not supported in this version"),
-        ("listen: 0.0.0.0:8080\n", "listen: 0.0.0.0:8080 is not a loopback address, so tokens must be set"),
         ("listen: here\n", ":1: listen: 'here' is not host:port"),
         ("evaluator:\n  kind: other\n", ":2: evaluator.kind: Input should be 'tuner'"),
         ("database: mysql://x\n", ":1: database: must begin with sqlite"),

@@ -30,6 +30,8 @@ class Edge:
     addr: Addr = ("", 0)
     media: Addr = ("", 0)
     transport: str = "udp"
+    heard: list[bytes] = field(default_factory=list)
+    """RTP packets."""
 
     @property
     def methods(self) -> list[str]:
@@ -84,9 +86,17 @@ def on_invite(behave: Behaviour) -> Behaviour:
 
 @contextlib.asynccontextmanager
 async def running(
-    behave: Behaviour = good, transport: str = "udp", settings: TlsSettings | None = None, *, talks: bool = True
+    behave: Behaviour = good,
+    transport: str = "udp",
+    settings: TlsSettings | None = None,
+    *,
+    talks: bool = True,
+    at: Addr | None = None,
 ) -> AsyncIterator[Edge]:
-    """An edge on a loopback address of its own. Its media port hears, and answers each packet with one if it `talks`."""
+    """An edge, on a loopback address of its own unless told `at` which.
+
+    Its media port hears, and answers each packet with one if it `talks`.
+    """
     edge = Edge(behave, transport=transport)
     transports: Transports
 
@@ -98,11 +108,11 @@ async def running(
                 transports.send(response.encode(), flow)
 
     transports = Transports(received, lambda _flow, _why: None, settings=settings or TlsSettings())
-    host = loopback()
-    echo = _Echo(talks)
+    host, port = at or (loopback(), 0)
+    echo = _Echo(edge, talks)
     media, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: echo, local_addr=(host, 0))
     try:
-        await transports.open([Endpoint(transport, (host, 0))])
+        await transports.open([Endpoint(transport, (host, port))])
         edge.addr = transports.local[0].addr
         edge.media = media.get_extra_info("sockname")[:2]
         yield edge
@@ -112,13 +122,15 @@ async def running(
 
 
 class _Echo(asyncio.DatagramProtocol):
-    def __init__(self, talks: bool) -> None:
+    def __init__(self, edge: Edge, talks: bool) -> None:
+        self._edge = edge
         self._talks = talks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.DatagramTransport, transport)  # not every loop's class says so
 
     def datagram_received(self, data: bytes, addr: Addr) -> None:
+        self._edge.heard.append(data)
         if self._talks:
             self._transport.sendto(data, addr)
 

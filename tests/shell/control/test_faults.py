@@ -1,0 +1,166 @@
+"""The database goes, the disk is full, the evaluator is ill, control is restarted under load: what was accepted is delivered, once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import signal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+
+from tests.core.control.traces import Trace, complete, report
+from tests.shell.control import kit
+from tests.shell.control.kit import Client, Evaluator, control, evaluator, process, settings, until
+from tests.support.postgres import free_port, server
+
+
+def call(number: int) -> tuple[Trace, dict[str, Any]]:
+    trace = complete(f"c{number}", f"SCL_{number}", token=f"{number:032x}")
+    return trace, report(f"r{number}", trace, sip_call_id=f"SCL_{number}")
+
+
+async def stubborn(client: Client, path: str, body: dict[str, Any]) -> list[int]:
+    """Post as a sidecar or an SDK does: until it is taken. Gives the statuses on the way, 0 for no answer."""
+    seen: list[int] = []
+    while True:
+        try:
+            async with client.http.post(client.url + path, data=json.dumps(body), headers={"Authorization": "Bearer k"}) as response:
+                seen.append(response.status)
+                if response.status == 503:
+                    assert "Retry-After" in response.headers
+        except aiohttp.ClientError:
+            seen.append(0)
+        if seen[-1] == 200:
+            return seen
+        await asyncio.sleep(0.1)
+
+
+async def post(client: Client, number: int) -> list[int]:
+    trace, said = call(number)
+    seen = await stubborn(client, "/v1/ingest/facts", {"version": 1, "sidecar": "edge-1", "facts": trace.facts})
+    return seen + await stubborn(client, "/api/v1/public/call?workspace_id=7&agent_remote_identifier=a", said)
+
+
+async def ready(client: Client) -> str | None:
+    """None when it says that it is, else why not."""
+    async with client.http.get(client.url + "/readyz") as response:
+        return None if response.status == 200 else (await response.json())["detail"]
+
+
+async def is_ready(client: Client) -> bool:
+    return await ready(client) is None
+
+
+def delivered_once(tuner: Evaluator, count: int) -> bool:
+    """Everything is there, and nothing under another call_id or with other bytes."""
+    if set(tuner.calls()) != {f"r{number}" for number in range(count)}:
+        return False
+    assert len(set(tuner.received)) == count
+    assert {json.loads(body)["sip_call_id"] for _, body in tuner.received} == {f"SCL_{number}" for number in range(count)}
+    return True
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+async def test_a_database_that_goes_and_comes_back(tmp_path: Path) -> None:
+    with server() as database:
+        database.sql("CREATE DATABASE control")
+        async with evaluator() as tuner, control(settings(tmp_path, tuner.base_url, database=database.url("control"))) as client:
+            for number in range(5):
+                await post(client, number)
+            await asyncio.to_thread(database.stop)
+            during = [asyncio.create_task(post(client, number)) for number in range(5, 15)]
+            await until(lambda: _says(client, "cannot be"))
+            await asyncio.sleep(3)
+            assert not any(task.done() for task in during)
+            await asyncio.to_thread(database.start)
+            await until(lambda: is_ready(client))
+            assert all(503 in seen for seen in await asyncio.gather(*during))
+            await until(lambda: delivered_once(tuner, 15))
+
+
+async def _says(client: Client, words: str) -> bool:
+    return words in (await ready(client) or "")
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_a_full_disk(tmp_path: Path) -> None:
+    async with evaluator() as tuner:
+        async with process(config_file(tmp_path, tuner)) as running:
+            for number in range(5):
+                await post(running.client, number)
+            pid = running.process.pid
+            _, most = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, most))  # no file may grow past its first page
+            during = [asyncio.create_task(post(running.client, number)) for number in range(5, 15)]
+            await until(lambda: _says(running.client, "cannot be written"))
+            await asyncio.sleep(1)
+            assert not any(task.done() for task in during)
+            shown = (await running.client.get("/v1/calls"))["calls"]  # what is there can still be read
+            assert {each["id"] for each in shown} == {f"c{number}" for number in range(5)}
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
+            await until(lambda: is_ready(running.client))
+            assert all(503 in seen for seen in await asyncio.gather(*during))
+            await until(lambda: delivered_once(tuner, 15))
+            assert await running.end(signal.SIGTERM) == 0
+
+
+def config_file(folder: Path, tuner: Evaluator, **more: Any) -> Path:
+    told = {"listen": "127.0.0.1:0", "enrich_wait_s": 0.3, "evaluator": {"base_url": tuner.base_url, "timeout_s": 2}}
+    config = folder / "control.yaml"
+    config.write_text(yaml.safe_dump(told | kit.ENGINE.file(folder) | more))
+    return config
+
+
+async def test_an_evaluator_that_fails_and_then_wants_to_be_left_alone(tmp_path: Path) -> None:
+    async with evaluator() as tuner, control(settings(tmp_path, tuner.base_url)) as client:
+        tuner.script = [500] * 12 + [(429, {"Retry-After": "2"})]
+        for number in range(12):
+            assert await post(client, number) == [200, 200]  # an ill evaluator is not the sender's concern
+        await until(lambda: not tuner.script)
+        asked, loop = len(tuner.attempts), asyncio.get_running_loop()
+        began = loop.time()
+        under_way = 8  # what had left before the answer came
+        await until(lambda: len(tuner.received) > under_way or loop.time() - began > 1.5)
+        assert len(tuner.attempts) <= asked + under_way
+        await until(lambda: delivered_once(tuner, 12), 12)
+        bodies: dict[str, set[bytes]] = {}
+        for body in tuner.attempts:
+            bodies.setdefault(json.loads(body)["call_id"], set()).add(body)
+        assert all(len(versions) == 1 for versions in bodies.values())
+
+
+@pytest.mark.peer
+async def test_control_is_restarted_under_load_once_politely_and_once_not(tmp_path: Path) -> None:
+    async with evaluator() as tuner, aiohttp.ClientSession() as http:
+        port = free_port()
+        config = config_file(tmp_path, tuner, listen=f"127.0.0.1:{port}")
+        client = Client(f"http://127.0.0.1:{port}", http)
+        numbers = iter(range(1000))
+        stop = asyncio.Event()
+
+        async def sender() -> None:
+            while not stop.is_set():
+                await post(client, next(numbers))
+                await asyncio.sleep(0.02)
+
+        senders = [asyncio.create_task(sender()) for _ in range(4)]
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            async with process(config) as running:
+                enough = len(tuner.received) + 8
+                await until(lambda enough=enough: len(tuner.received) > enough)  # type: ignore[misc]
+                await running.end(how)
+        async with process(config) as running:
+            stop.set()
+            await asyncio.gather(*senders)
+            count = next(numbers)
+            await until(lambda: delivered_once(tuner, count), 15)
+            shown = (await client.get("/v1/calls?limit=500"))["calls"]
+            assert len(shown) == count
+            assert all(each["complete"] and each["verdict"]["outcome"] == "linked" for each in shown)
+            assert await running.end(signal.SIGTERM) == 0
