@@ -20,6 +20,7 @@ from control.api.access import Access
 from control.api.events import Broker
 from control.api.ingest import MOST_BYTES
 from control.api.problems import name_response, problems
+from control.api.protocol import Runner
 from control.api.routes import add_routes
 from control.api.state import STATE, State
 from control.clock import SECOND, now_us
@@ -163,7 +164,7 @@ async def serving(config: ControlConfig) -> AsyncIterator[str]:
     host, port = split_address(config.listen)
     sock = _bind(host, port)
     try:
-        runner = web.AppRunner(create_app(config), access_log=None, shutdown_timeout=_SHUTDOWN_S)
+        runner = Runner(create_app(config), access_log=None, shutdown_timeout=_SHUTDOWN_S)
         try:
             await runner.setup()
             tls = config.tls.context() if config.tls is not None else None

@@ -139,7 +139,7 @@ Q = TypeVar("Q", bound=BaseModel)
 
 def read(model: type[Q], request: web.Request) -> Q:
     """The query of a request. Raises Problem 400 that names the parameter, what is wrong with it, and what is allowed."""
-    twice = [name for name, count in Counter(request.query.keys()).items() if count > 1]
+    twice = [name for name, count in Counter(name for name, _ in request.query.items()).items() if count > 1]
     if twice and issubclass(model, Query):
         raise Problem(400, f"{twice[0]} is given more than once: give it once", parameter=twice[0])
     try:

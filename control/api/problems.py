@@ -9,6 +9,7 @@ import uuid
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from aiohttp.web_protocol import RequestPayloadError
 from sqlalchemy.exc import SQLAlchemyError
 
 log = structlog.get_logger()
@@ -70,6 +71,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         except SQLAlchemyError as error:
             log.error("store failed", path=request.path, error=str(getattr(error, "orig", None) or error))
             problem = Problem(503, "nothing can be stored or read just now: try again", headers={"Retry-After": "2"})
+        except RequestPayloadError:
+            problem = Problem(400, "the body ended early, or is not in the coding that Content-Encoding says")
         except (ConnectionError, TimeoutError):
             if request.transport is None or request.transport.is_closing():  # the client went away: nobody is left to be answered
                 raise

@@ -13,6 +13,7 @@ from control.api import parameters
 from control.api.access import Access, Identity, Reporter
 from control.api.answering import Answer, finish
 from control.api.parameters import Query
+from control.api.protocol import expect
 from control.config import Scope
 
 Schema = type[BaseModel] | Mapping[str, object]
@@ -68,9 +69,9 @@ def register(app: web.Application, access: Access, routes: tuple[Route, ...]) ->
     for route in routes:
         for path in (route.path, *route.also_at):
             if route.method == "GET":
-                app.router.add_get(path, _handler(route, access))
+                app.router.add_get(path, _handler(route, access), expect_handler=expect)
             else:
-                app.router.add_post(path, _handler(route, access))
+                app.router.add_post(path, _handler(route, access), expect_handler=expect)
 
 
 def _handler(route: Route, access: Access) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

@@ -81,7 +81,11 @@ class G722(_Av):
 
 
 class Opus(_Av):
-    """RFC 6716 and RFC 7587: always a clock of 48 kHz, whatever the band; mono or stereo as each packet says, so `stereo=` needs no care."""
+    """RFC 6716 and RFC 7587: always a clock of 48 kHz, whatever the band.
+
+    Each packet says itself whether it is mono or stereo, in which band, and how long: `stereo`, `maxplaybackrate` and `ptime` of the
+    session need no care.
+    """
 
     joins: Final = False
     delay: Final = DELAY + 52

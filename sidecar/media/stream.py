@@ -35,7 +35,7 @@ class StreamSettings:
 
 
 _ROUNDING = 2
-"""Samples by which a packet may seem to lie apart from the one before it: a clock that is no multiple of 8 kHz gives packets of a broken length."""
+"""Samples by which a packet may seem to lie apart from the last: some clocks give lengths that are no whole number."""
 
 
 class Sink(Protocol):

@@ -13,7 +13,7 @@ class History:
 
     def __init__(self, keep: int) -> None:
         self._keep = keep
-        self._buffer: Pcm = np.zeros(2 * keep, np.int16)
+        self._buffer: Pcm = np.zeros(0, np.int16)  # until there is something to keep
         self._first = 0
         self._lost: list[tuple[int, int]] = []
         self.head = 0
@@ -24,6 +24,8 @@ class History:
         if lost:
             self._lost = [span for span in self._lost if span[1] > self._first]
             self._lost.append((self.head, self.head + len(pcm)))
+        if not len(self._buffer):
+            self._buffer = np.zeros(2 * self._keep, np.int16)
         used = self.head - self._first
         if used + len(pcm) > len(self._buffer):
             kept = min(self._keep, used)

@@ -47,6 +47,7 @@ def _message(start: bytes, headers: list[tuple[bytes, bytes]], body: bytes = b""
 class Held:
     """One call, as its caller knows it."""
 
+    invite: bytes
     invited_ns: int
     answer: bytes = b""
     answered_ns: int = 0
@@ -58,7 +59,7 @@ class Held:
 
 
 class Parties:
-    """A caller that dials through a system at `port`, and the agent behind it. No retransmission: what is lost stays lost."""
+    """A caller that dials through a system at `port`, and the agent behind it. Nothing is sent again by itself."""
 
     def __init__(self, port: int, agent_port: int, *, routed: bool, media: tuple[int, int] = (40000, 40002)) -> None:
         """`media` are the ports that both describe in SDP."""
@@ -84,9 +85,15 @@ class Parties:
         uri = b"sip:agent@%s:%d" % (HOST.encode(), self._through[1])
         headers = [*self._ours(call, b"INVITE"), (b"To", b"<" + uri + b">"), (b"Call-ID", call), (b"CSeq", b"1 INVITE"), self._contact()]
         data = _message(b"INVITE " + uri + b" SIP/2.0", headers, sdp(self._media[0]))
-        self.calls[call] = Held(time.perf_counter_ns())
+        self.calls[call] = Held(data, time.perf_counter_ns())
         self._caller.sendto(data, self._through)
         return call
+
+    def again(self) -> None:
+        """Send the INVITE of every call that is not answered once more (RFC 3261 17.1.1.2 would do so by timer A)."""
+        for held in self.calls.values():
+            if not held.answered_ns:
+                self._caller.sendto(held.invite, self._through)
 
     def hang_up(self, call: bytes) -> None:
         """Send the BYE of an answered call."""
@@ -177,13 +184,15 @@ def hold(parties: Parties, calls: int, rate: float = 50.0) -> list[Held]:
     for _ in range(calls):
         parties.invite()
         parties.serve(1 / rate)
-    until = time.monotonic() + 5
-    while time.monotonic() < until and not all(held.answered_ns for held in parties.calls.values()):
-        parties.serve(0.05)
+    for _ in range(8):
+        parties.serve(0.5)
+        if all(held.answered_ns for held in parties.calls.values()):
+            break
+        parties.again()
     held = list(parties.calls.values())
     answered = sum(bool(each.answered_ns) for each in held)
-    if answered < calls:
-        raise RuntimeError(f"{answered} of {calls} calls were answered")
+    if answered < len(held):
+        raise RuntimeError(f"{answered} of {len(held)} calls were answered")
     return held
 
 

@@ -22,3 +22,14 @@ def test_index_and_tests_are_in_step() -> None:
         (name, test) for name in files for test in re.findall(r"^def (test_\w+)", (HERE / name).read_text(encoding="utf-8"), re.MULTILINE)
     }
     assert listed == there
+
+
+def test_the_other_lists_name_tests_that_exist() -> None:
+    others = sorted(HERE.glob("INDEX-*.md"))
+    assert {path.name for path in others} == {"INDEX-b2bua.md", "INDEX-identity.md", "INDEX-net.md"}
+    for path in others:
+        named = re.findall(r"`(?:([\w/]+\.py)::)?(test_\w+)`", path.read_text(encoding="utf-8"))
+        assert named, path.name
+        for file, test in named:
+            places = [HERE.parents[1] / file if "/" in file else HERE / file] if file else sorted(HERE.glob("test_*.py"))
+            assert any(f"def {test}(" in place.read_text(encoding="utf-8") for place in places), f"{path.name}: {file} {test}"

@@ -75,7 +75,8 @@ async def test_calls_are_filtered_and_paged_without_gap_or_repetition(tmp_path: 
         assert await ids("since=2026-01-31T12:00:02Z") == ["c6", "c5", "c4"]
         assert await ids("until=2026-01-31T12:00:01%2B00:00&kind=simulation") == ["c7", "c0"]
         assert await ids("until=2026-01-31T12:00:01+00:00&kind=simulation") == ["c7", "c0"]
-        lines = (await client.get("/v1/export?kind=production")).splitlines()
+        async with client.http.get(client.url + "/v1/export?kind=production") as export:
+            lines = (await export.text()).splitlines()
         assert [json.loads(line)["id"] for line in lines] == ["c5", "c3", "c1"]
 
 

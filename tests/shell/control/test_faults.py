@@ -90,28 +90,27 @@ async def _says(client: Client, words: str) -> bool:
 @pytest.mark.peer
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 async def test_a_full_disk(tmp_path: Path) -> None:
-    async with evaluator() as tuner:
-        async with process(config_file(tmp_path, tuner)) as running:
-            for number in range(5):
-                await post(running.client, number)
-            pid = running.process.pid
-            _, most = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, most))  # no file may grow past its first page
-            during = [asyncio.create_task(post(running.client, number)) for number in range(5, 15)]
-            await until(lambda: _says(running.client, "cannot be written"))
-            await asyncio.sleep(1)
-            assert not any(task.done() for task in during)
-            shown = (await running.client.get("/v1/calls"))["calls"]  # what is there can still be read
-            assert {each["id"] for each in shown} == {f"c{number}" for number in range(5)}
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
-            await until(lambda: is_ready(running.client))
-            assert all(503 in seen for seen in await asyncio.gather(*during))
-            await until(lambda: delivered_once(tuner, 15))
-            assert await running.end(signal.SIGTERM) == 0
+    async with evaluator() as tuner, process(config_file(tmp_path, tuner)) as running:
+        for number in range(5):
+            await post(running.client, number)
+        pid = running.process.pid
+        _, most = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, most))  # no file may grow past its first page
+        during = [asyncio.create_task(post(running.client, number)) for number in range(5, 15)]
+        await until(lambda: _says(running.client, "cannot be written"))
+        await asyncio.sleep(1)
+        assert not any(task.done() for task in during)
+        shown = (await running.client.get("/v1/calls"))["calls"]  # what is there can still be read
+        assert {each["id"] for each in shown} == {f"c{number}" for number in range(5)}
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
+        await until(lambda: is_ready(running.client))
+        assert all(503 in seen for seen in await asyncio.gather(*during))
+        await until(lambda: delivered_once(tuner, 15))
+        assert await running.end(signal.SIGTERM) == 0
 
 
 def config_file(folder: Path, tuner: Evaluator, **more: Any) -> Path:
-    told = {"listen": "127.0.0.1:0", "enrich_wait_s": 0.3, "evaluator": {"base_url": tuner.base_url, "timeout_s": 2}}
+    told = {"listen": "127.0.0.1:0", "enrich_wait_s": 0.3, "evaluator": {"base_url": tuner.base_url, "timeout_s": 1}}
     config = folder / "control.yaml"
     config.write_text(yaml.safe_dump(told | kit.ENGINE.file(folder) | more))
     return config
@@ -123,11 +122,10 @@ async def test_an_evaluator_that_fails_and_then_wants_to_be_left_alone(tmp_path:
         for number in range(12):
             assert await post(client, number) == [200, 200]  # an ill evaluator is not the sender's concern
         await until(lambda: not tuner.script)
-        asked, loop = len(tuner.attempts), asyncio.get_running_loop()
-        began = loop.time()
-        under_way = 8  # what had left before the answer came
-        await until(lambda: len(tuner.received) > under_way or loop.time() - began > 1.5)
-        assert len(tuner.attempts) <= asked + under_way
+        await asyncio.sleep(0.3)  # what had left before the answer came
+        before = len(tuner.attempts)
+        await asyncio.sleep(1.2)
+        assert len(tuner.attempts) == before
         await until(lambda: delivered_once(tuner, 12), 12)
         bodies: dict[str, set[bytes]] = {}
         for body in tuner.attempts:
