@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-APT    := sip-tester
+APT    := sip-tester postgresql
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench accuracy clean

@@ -7,6 +7,7 @@ import contextlib
 import secrets
 import signal
 import socket
+import sys
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -46,6 +47,10 @@ from sidecar.turns.measurement import Measured
 log = structlog.get_logger()
 T = TypeVar("T")
 
+GIL_SWITCH = 0.0002
+"""Seconds: at every system call the relay gives the interpreter's lock away, and gets it back from the analysis thread within this time."""
+MEDIA_BETWEEN = 16
+"""Packets that are forwarded before each SIP message: a burst of signalling holds media up no longer, nor a burst of media signalling."""
 ANALYSIS_PERIOD = 0.2
 """Seconds between two looks of the analysis at what the tap holds."""
 ANALYSIS_SHARE = 32
@@ -80,6 +85,7 @@ class Sidecar:
 
     async def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, drain, stop. Raises StartError when it cannot start."""
+        sys.setswitchinterval(GIL_SWITCH)
         config = self.config
         try:
             spool = Spool.open(config.spool.path, now=datetime.now(UTC))
@@ -160,6 +166,7 @@ class Sidecar:
     # -- the pump ----------------------------------------------------------------------------------------------------------------------
 
     def _received(self, data: bytes, flow: Flow) -> None:
+        self.pool.readers.forward(MEDIA_BETWEEN)
         self.engine.receive(data, flow, mono())
         self._pump()
 

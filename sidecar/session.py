@@ -173,10 +173,10 @@ class Session:
     # -- the end -----------------------------------------------------------------------------------------------------------------------
 
     def _close_media(self) -> None:
-        self._refused = sum(line.relay.refused for line in self._lines.values())
-        self._relay_delay = _percentiles(sorted(delay for line in self._lines.values() for delay in line.delays))
         for line in self._lines.values():
             line.close()
+        self._refused = sum(line.relay.refused for line in self._lines.values())
+        self._relay_delay = _percentiles(sorted(delay for line in self._lines.values() for delay in line.delays))
 
     def _close_when_done(self) -> None:
         if self.closed:

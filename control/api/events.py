@@ -26,6 +26,7 @@ from control.store.schema import calls
 QUEUE = 4096
 MOST_WATCHERS = 256
 _KEEPALIVE_S = 15.0
+_LOOK_S = 1.0
 _STALLED_S = 30.0
 """A reader that takes nothing for so long is cut off: it would not read a reason either."""
 _OVERLAP_US = 15 * SECOND
@@ -99,7 +100,7 @@ class Broker:
                             reason = {"reason": f"the reader is too slow: {QUEUE} events waited for it"}
                             await _write(response, patience, f"event: dropped\ndata: {json.dumps(reason)}\n\n")
                             return
-                        message = await _next(watcher.queue, closing)
+                        message = await _next(watcher.queue, closing, request)
                         await _write(response, patience, message)
             except TimeoutError:
                 self.dropped += 1
@@ -117,11 +118,15 @@ async def _write(response: web.StreamResponse, patience: asyncio.Timeout, messag
     patience.reschedule(None)
 
 
-async def _next(queue: asyncio.Queue[str], closing: asyncio.Task[bool]) -> str:
-    """The next event, or a comment when nothing happens for a while."""
+async def _next(queue: asyncio.Queue[str], closing: asyncio.Task[bool], request: web.Request) -> str:
+    """The next event, or a comment when nothing happens for a while. Raises ConnectionResetError when the reader has gone."""
     message = asyncio.create_task(queue.get())
+    quiet_until = asyncio.get_running_loop().time() + _KEEPALIVE_S
     try:
-        await asyncio.wait({message, closing}, timeout=_KEEPALIVE_S, return_when=asyncio.FIRST_COMPLETED)
+        while not message.done() and not closing.done() and asyncio.get_running_loop().time() < quiet_until:
+            await asyncio.wait({message, closing}, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            if request.transport is None:  # nothing else tells that a reader went while there was nothing to write
+                raise ConnectionResetError
         return message.result() if message.done() else ": still here\n\n"
     finally:
         message.cancel()

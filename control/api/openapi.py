@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from control.api.problems import PROBLEM
 from control.api.table import Route, Schema
-from control.contract.answers import ProblemDetails
+from control.contract.answers import CallEvent, ProblemDetails
 
 _REFERENCE = "#/components/schemas/{model}"
 _Mode = Literal["validation", "serialization"]
@@ -73,7 +73,7 @@ def _version() -> str:
 
 def _schemas(table: list[Route]) -> tuple[dict[tuple[type[BaseModel], _Mode], dict[str, Any]], dict[str, Any]]:
     """References to all models of the table, and the definitions they lead to."""
-    asked: list[tuple[type[BaseModel], _Mode]] = [(ProblemDetails, "serialization")]
+    asked: list[tuple[type[BaseModel], _Mode]] = [(ProblemDetails, "serialization"), (CallEvent, "serialization")]
     for route in table:
         asked += [(schema, "validation") for schema in route.body.values() if isinstance(schema, type)]
         asked += [(schema, "serialization") for schema in route.answer.values() if isinstance(schema, type)]

@@ -92,4 +92,5 @@ async def name_response(request: web.Request, response: web.StreamResponse) -> N
     name = request.get(REQUEST_ID)
     if name is not None:
         response.headers["X-Request-Id"] = name
+    response.headers["Server"] = "trunkside"
     response.headers.setdefault("X-Content-Type-Options", "nosniff")

@@ -29,7 +29,7 @@ class _Connection(web.RequestHandler):
             raise ConnectionError("half of an answer is on its way already")
         detail = "this is not an HTTP request that control understands: check header syntax and length" if status < 500 else "try again"
         response = Problem(status, detail).response(name)
-        response.headers["X-Request-Id"] = name
+        response.headers.update({"X-Request-Id": name, "Server": "trunkside"})
         response.force_close()
         return response
 

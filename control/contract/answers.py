@@ -149,7 +149,7 @@ class AuditPage(Model):
 
 
 class CreateCall(BaseModel):
-    """An agent's report. Only `call_id` must be right; what else cannot be read is forwarded as it came, because it is not ours to refuse."""
+    """An agent's report. Only `call_id` must be right; what else cannot be read is forwarded as it came: it is not ours to refuse."""
 
     model_config = ConfigDict(extra="allow")
 

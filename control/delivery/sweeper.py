@@ -18,11 +18,12 @@ from control.ingest import reports as ingest
 from control.matching.claim import read_claim
 from control.matching.wireonly import wire_only_report
 from control.store import Store, announce, linking
+from control.store.faults import brief
 from control.store.schema import calls, deliveries, facts, reports, strays
 
 log = structlog.get_logger()
 
-_BATCH = 200
+_BATCH = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +35,30 @@ class Policy:
     wire_sender: ingest.Sender | None = None
 
 
-async def settle_due(store: Store, policy: Policy, now: int) -> list[Call]:
-    """Close the time for a report of calls whose grace is over; queue wire-only reports where allowed. Returns the changed calls."""
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The calls that changed, and whether more are due already."""
+
+    changed: list[Call]
+    more: bool
+
+
+async def settle_due(store: Store, policy: Policy, now: int) -> Settled:
+    """Close the time for a report of calls whose grace is over; queue wire-only reports where allowed."""
     async with store.read() as conn:
         due = (~calls.c.settled) & (calls.c.ended_us <= now - policy.grace_us)
         ids = list(await conn.scalars(sa.select(calls.c.id).where(due).order_by(calls.c.ended_us).limit(_BATCH)))
 
     async def work(conn: AsyncConnection) -> list[Call]:
-        changed: list[Call] = []
-        for call_id in ids:
-            call = await linking.settle_verdict(conn, call_id, now, grace_over=True)
-            if call is not None and call.verdict.outcome == "missing" and policy.wire_sender is not None:
-                call = await _report_wire_only(conn, call, policy.wire_sender, now) or call
-            if call is not None:
-                changed.append(call)
+        changed = await linking.settle_all(conn, ids, now)
+        if policy.wire_sender is not None:
+            for index, call in enumerate(changed):
+                if call.verdict.outcome == "missing":
+                    changed[index] = await _report_wire_only(conn, call, policy.wire_sender, now) or call
         await announce.outcomes(conn, store.hooks, changed, now)
         return changed
 
-    return await store.run(work) if ids else []
+    return Settled(await store.run(work) if ids else [], more=len(ids) == _BATCH)
 
 
 async def _report_wire_only(conn: AsyncConnection, call: Call, sender: ingest.Sender, now: int) -> Call | None:
@@ -97,19 +104,22 @@ async def drop_old(store: Store, policy: Policy, now: int) -> int:
 
 
 async def run(store: Store, policy: Policy, changed: Callable[[Call], None], wake: Callable[[], None], every_s: float) -> None:
-    """Sweep until cancelled; retention runs once an hour."""
-    next_retention = 0
+    """Sweep until cancelled; retention and the database's own upkeep run once an hour."""
+    next_upkeep = 0
     while True:
+        more = False
         try:
             now = now_us()
             settled = await settle_due(store, policy, now)
-            for call in settled:
+            for call in settled.changed:
                 changed(call)
-            if settled:
+            if settled.changed:
                 wake()
-            if now >= next_retention:
+            more = settled.more
+            if now >= next_upkeep:
+                await store.tend()
                 dropped = await drop_old(store, policy, now)
-                next_retention = now + 3600 * SECOND if dropped < _BATCH else 0
+                next_upkeep = now + 3600 * SECOND if dropped < _BATCH else 0
         except SQLAlchemyError as error:
-            log.error("sweep failed", error=str(getattr(error, "orig", None) or error))
-        await asyncio.sleep(every_s)
+            log.error("sweep failed", error=brief(error))
+        await asyncio.sleep(0 if more else every_s)

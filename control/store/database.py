@@ -34,6 +34,7 @@ _MIGRATIONS = Path(__file__).with_name("migrations")
 _GROUP = 64
 _MOST_WAITING = 2000
 _ATTEMPTS = 5
+_CHECK_S = 5.0
 _PROBE_BYTES = 64 * 1024
 """A full disk often has room for one more page: the probe writes what a batch of facts would."""
 
@@ -103,7 +104,9 @@ class Store:
         async def write(conn: AsyncConnection) -> None:
             await conn.execute(insert(conn, probe).values(row).on_conflict_do_update(index_elements=["id"], set_=row))
 
-        await self.run(write)
+        with translated():
+            async with asyncio.timeout(_CHECK_S):  # a server that says nothing is not there either
+                await self.run(write)
 
     async def upgrade(self) -> None:
         """Bring the schema to this version. Replicas that start together take turns. Raises SQLAlchemyError."""
@@ -118,6 +121,16 @@ class Store:
                         await conn.run_sync(_upgrade)
         finally:
             await engine.dispose()
+
+    async def tend(self) -> None:
+        """Let SQLite learn which index is worth what, from a sample; PostgreSQL does so by itself."""
+
+        async def work(conn: AsyncConnection) -> None:
+            for statement in ("PRAGMA analysis_limit=400", "ANALYZE"):
+                await conn.execute(sa.text(statement))
+
+        if self.single_process:
+            await self.run(work)
 
     def describe(self) -> dict[str, object]:
         """Transactions and the commits they shared, on SQLite."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,7 +18,7 @@ from control.matching.splice import compare, link_of
 from control.matching.verdict import Answer, outcome_of_report, repair_of, verdict
 from control.store import rows
 from control.store.dialect import insert, lock
-from control.store.schema import claims, conflicts, deliveries, reports
+from control.store.schema import calls, claims, conflicts, deliveries, reports
 
 LEFT_EARLY = "report_left_unlinked"
 SECOND_REPORT = "second_report"
@@ -82,6 +82,19 @@ async def settle_verdict(conn: AsyncConnection, call_id: str, now: int, *, grace
         return None
     await rows.save(conn, call, now, settled=settled)
     return call
+
+
+async def settle_all(conn: AsyncConnection, call_ids: Sequence[str], now: int) -> list[Call]:
+    """Close the time for a report of several calls. Returns those that changed with it."""
+    before = {call_id: row for call_id, row in (await rows.load_all(conn, call_ids)).items() if not row.settled}
+    judged = {call_id: rows.read_call(row.doc) for call_id, row in before.items()}
+    await judge_all(conn, {call_id: (call, True) for call_id, call in judged.items()})
+    changed = [call for call_id, call in judged.items() if call.model_dump_json(by_alias=True) != before[call_id].doc]
+    for call in changed:
+        await rows.save(conn, call, now)
+    for part in rows.parts(sorted(before)):
+        await conn.execute(sa.update(calls).where(calls.c.id.in_(part)).values(settled=True))
+    return changed
 
 
 async def judge(conn: AsyncConnection, call: Call, grace_over: bool) -> bool:

@@ -102,8 +102,9 @@ class Stream:
     def analysed(self) -> bool:
         """Whether the audio of that codec was looked at."""
         name = self.codec
-        formats = [*self._formats.values(), *(_format(codec) for codec in STATIC.values())]
-        return any(f.codec.name == name and f.decoder is not None for f in formats)
+        if any(f.codec.name == name and f.decoder is not None for f in self._formats.values()):
+            return True
+        return any(codec.name == name and decoder_for(codec) is not None for codec in STATIC.values())
 
     def packets(self, packets: Sequence[Tapped]) -> None:
         """Take datagrams in order of arrival: the same as `packet` for each of them, at a fraction of the cost."""

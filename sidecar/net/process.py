@@ -1,13 +1,10 @@
-"""What this process asks of its interpreter and its allocator: to leave the relay alone, and to give memory back."""
+"""What this process asks of its collector and its allocator: not to look at what stays, and to give memory back."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import sys
 
-SWITCH_S = 0.0005
-"""The analysis thread gives way to the relay this often, not only every 5 ms as by default."""
 _YOUNG = 20_000
 """Objects between two collections: a call makes thousands, and hardly any of them in a cycle."""
 # <malloc.h> of the GNU C library
@@ -17,7 +14,6 @@ _BLOCK = 128 * 1024
 
 def settle() -> None:
     """Call it once, when everything is loaded and before the first call."""
-    sys.setswitchinterval(SWITCH_S)
     gc.collect()
     gc.freeze()  # what was loaded stays: no collection need look at it again
     gc.set_threshold(_YOUNG, 20, 20)

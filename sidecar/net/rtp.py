@@ -23,8 +23,12 @@ _ANCILLARY = socket.CMSG_SPACE(_TIMESPEC.size)
 _DELAY_SAMPLES = 1024
 _DELAY_EVERY = 8
 """One packet in so many has its delay noted: the samples reach back over a minute of a call."""
-_READY_AT_ONCE = 64
-"""Packets that are forwarded before the event loop sees to anything else."""
+_READY_AT_ONCE = 1024
+"""Sockets with a packet that are served before the event loop sees to anything else: media may not wait for signalling."""
+_LAST_WORDS = 512
+"""Packets of one socket that are still forwarded at the end of a call: what was sent before the BYE has to arrive."""
+_LONGEST_WAIT = 30.0
+"""Seconds; a packet that seems to have waited longer was stamped by a wall clock that has been set since."""
 
 
 class NoPorts(Exception):
@@ -92,18 +96,18 @@ class Readers:
     """
 
     def __init__(self) -> None:
-        self._forward: dict[int, Callable[[], None]] = {}
+        self._forward: dict[int, Callable[[], object]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._poll: select.epoll | None = None
 
-    def add(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, forward: Callable[[], None]) -> None:
+    def add(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, forward: Callable[[], object]) -> None:
         """Call `forward` whenever `sock` has something to read."""
         if not hasattr(select, "epoll"):
             loop.add_reader(sock, forward)
             return
         if self._poll is None:
             self._poll, self._loop = select.epoll(), loop
-            loop.add_reader(self._poll.fileno(), self._ready)
+            loop.add_reader(self._poll.fileno(), self.forward, _READY_AT_ONCE)
         self._forward[sock.fileno()] = forward
         self._poll.register(sock.fileno(), select.EPOLLIN)
 
@@ -119,9 +123,10 @@ class Readers:
             self._poll.close()
             self._poll = self._loop = None
 
-    def _ready(self) -> None:
+    def forward(self, most: int) -> None:
+        """Forward one packet of each of up to `most` sockets that have any."""
         if self._poll is not None:
-            for number, _ in self._poll.poll(0, _READY_AT_ONCE):
+            for number, _ in self._poll.poll(0, most):
                 forward = self._forward.get(number)
                 if forward is not None:
                     forward()
@@ -146,33 +151,39 @@ class MediaLine:
             _close(a, pool)
             raise
         self._bound: dict[Leg, BoundPair] = {"A": a, "B": b}
+        self._forwarders: list[Callable[[], bool]] = []
         far: dict[Leg, Leg] = {"A": "B", "B": "A"}
         for leg, pair in self._bound.items():
             out = self._bound[far[leg]]
-            pool.readers.add(loop, pair.rtp, self._forwarder(leg, RTP, pair.rtp, out.rtp))
-            pool.readers.add(loop, pair.rtcp, self._forwarder(leg, RTCP, pair.rtcp, out.rtcp))
+            self._watch(leg, RTP, pair.rtp, out.rtp)
+            self._watch(leg, RTCP, pair.rtcp, out.rtcp)
 
     def ports(self, leg: Leg) -> tuple[int, int]:
         """(RTP, RTCP) ports that the sidecar bound on a leg."""
         port = self._bound[leg].port
         return port, port + 1
 
-    def _forwarder(self, leg: Leg, component: Component, sock: socket.socket, out: socket.socket) -> Callable[[], None]:
-        """What to do when `sock` has something to read. Runs for every packet, so all that it needs is at hand."""
+    def _watch(self, leg: Leg, component: Component, sock: socket.socket, out: socket.socket) -> None:
+        forward = self._forwarder(leg, component, sock, out)
+        self._forwarders.append(forward)
+        self._pool.readers.add(self._loop, sock, forward)
+
+    def _forwarder(self, leg: Leg, component: Component, sock: socket.socket, out: socket.socket) -> Callable[[], bool]:
+        """What to do when `sock` has something to read; False when it had nothing. Runs for every packet, so all it needs is at hand."""
         receive, recvmsg, sendto = self.relay.receive, sock.recvmsg, out.sendto
         offer = self._ring.offer if self._ring is not None and component == RTP else None
         note, plain = self.delays.append, sock.family == socket.AF_INET
         count = 0
 
-        def forward() -> None:
+        def forward() -> bool:
             nonlocal count
             try:
                 data, ancillary, _, source = recvmsg(_LARGEST, _ANCILLARY)
             except (BlockingIOError, InterruptedError, ConnectionRefusedError):
-                return
+                return False
             destination = receive(leg, component, data, source if plain else source[:2])
             if destination is None:
-                return
+                return True
             try:
                 sendto(data, destination)
             except OSError:
@@ -183,16 +194,21 @@ class MediaLine:
                 note(waited)
             if offer is not None:
                 offer(leg, data, Mono(time.monotonic() - waited))
+            return True
 
         return forward
 
     def close(self) -> None:
-        """Stop forwarding and give the ports back."""
+        """Forward what has arrived, then stop and give the ports back."""
+        for forward in self._forwarders:
+            for _ in range(_LAST_WORDS):
+                if not forward():
+                    break
         for pair in self._bound.values():
             self._pool.readers.remove(self._loop, pair.rtp)
             self._pool.readers.remove(self._loop, pair.rtcp)
             _close(pair, self._pool)
-        self._bound = {}
+        self._bound, self._forwarders = {}, []
 
 
 def _close(pair: BoundPair, pool: PortPool) -> None:
@@ -207,5 +223,5 @@ def _kernel_delay(ancillary: list[tuple[int, int, bytes]]) -> float:
         if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
             seconds, nanoseconds = _TIMESPEC.unpack_from(value)
             waited = time.time() - (seconds + nanoseconds * 1e-9)
-            return waited if 0.0 <= waited < 1.0 else 0.0
+            return waited if 0.0 <= waited < _LONGEST_WAIT else 0.0
     return 0.0

@@ -95,6 +95,8 @@ class SpeechTrack:
 
     def finish(self) -> None:
         """No more audio comes: close and settle everything."""
+        if self._history.head == 0:
+            return  # nothing was ever heard
         self._fill(FRAME - self._history.head % FRAME, lost=False)
         if self._open is not None:
             self._close(self._open)

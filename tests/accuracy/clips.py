@@ -38,7 +38,7 @@ SENTENCES = (
     "I am sorry, I did not catch that.",
 )
 _LEVEL_DB = -22.0
-_HOP_MS = 1.0
+_SHORTEST_MS = 80.0
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,12 @@ def recorded(limit: int = 45) -> list[list[Clip]]:
 
 def _usable(audios: Iterable[Audio]) -> Iterator[Clip]:
     clips = (cut(audio) for audio in audios if len(audio) > RATE // 4)
-    return (clip for clip in clips if clip is not None and clip.spans and 0.3 < clip.seconds < 9 and clip.longest_pause_ms < 450)
+    return (clip for clip in clips if clip is not None and _is_plain(clip) and 0.3 < clip.seconds < 9 and clip.longest_pause_ms < 450)
+
+
+def _is_plain(clip: Clip) -> bool:
+    """A burst of some ms standing alone after more than 200 ms of silence may be speech or may not: such a clip has no certain truth."""
+    return bool(clip.spans) and min(end - start for start, end in clip.spans) >= _SHORTEST_MS
 
 
 def _read(path: Path) -> Audio:

@@ -7,6 +7,7 @@ itself and the load tools have another. Nothing leaves the loopback.
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +20,12 @@ from tests.bench.table import Results
 
 Sample = Callable[[Results, Path], None]
 """Takes one sample of one system, in an empty folder."""
-NAMES = ("setup", "cost", "rate", "media", "relay", "footprint")
+CONTROL = {
+    "ingest": ["tests.bench.ingest", "--seconds", "15"],
+    "queries": ["tests.bench.store_queries", "--calls", "20000", "--engine", "sqlite"],
+}
+"""Control by itself: these measure and print by their own rules."""
+NAMES = ("setup", "cost", "rate", "media", "relay", "footprint", *CONTROL)
 
 
 def plan(names: list[str], *, quick: bool) -> list[tuple[str, Sample]]:
@@ -44,7 +50,10 @@ def plan(names: list[str], *, quick: bool) -> list[tuple[str, Sample]]:
         if "rate" in names and not quick:
             start = {"direct": 1000, "Kamailio": 800, "Sippy": 120}.get(name, 80)
             samples.append(
-                (f"most calls/s, {name}", lambda r, f, n=name, s=system, b=start: signalling.most_calls(r, n, s, f, start=b, seconds=3.0, steps=4))
+                (
+                    f"most calls/s, {name}",
+                    lambda r, f, n=name, s=system, b=start: signalling.most_calls(r, n, s, f, start=b, seconds=3.0, steps=4),
+                )
             )
     for calls in (50,) if quick else (50, 300):
         for name in media.RELAYS:
@@ -53,9 +62,10 @@ def plan(names: list[str], *, quick: bool) -> list[tuple[str, Sample]]:
                 samples.append(
                     (f"media of {calls} calls, {name}", lambda r, f, n=name, c=calls, w=window: media.cost(r, n, f, calls=c, window=w))
                 )
-    for name in media.RELAYS:
-        if "relay" in names and not quick:
-            samples.append((f"most calls with media, {name}", lambda r, f, n=name: media.most_calls(r, n, f, window=4.0, steps=4)))
+    if "relay" in names and not quick:
+        samples += [
+            (f"most calls with media, {name}", lambda r, f, n=name: media.most_calls(r, n, f, window=4.0, steps=4)) for name in media.RELAYS
+        ]
     for name, system in systems:
         if "footprint" in names and name != "direct":
             calls = 100 if quick else 400
@@ -76,15 +86,25 @@ def main() -> int:
         parser.error(f"no measurement {', '.join(unknown)}; there are: {', '.join(NAMES)}")
     try:
         peers.install(list(peers.PACKAGES), sippy=not options.quick)
-        results = measure(plan(options.names or list(NAMES), quick=options.quick), 1 if options.quick else options.repeat)
+        names = options.names or [name for name in NAMES if not options.quick or name not in CONTROL]
+        results = measure(plan(names, quick=options.quick), 1 if options.quick else options.repeat)
+        for name in CONTROL:
+            if name in names:
+                results.sections.append((f"Control: {name}", control(CONTROL[name])))
     except peers.NoPeer as error:
-        print(f"bench: {error}", file=sys.stderr)
+        sys.stderr.write(f"bench: {error}\n")
         return 2
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(results.markdown())
-    print(results.text())
-    print(f"\nwritten to {options.output}")
+    sys.stdout.write(f"{results.text()}\n\nwritten to {options.output}\n")
     return 0
+
+
+def control(command: list[str]) -> str:
+    """What one of control's own measurements printed."""
+    sys.stderr.write(f"{' '.join(command)} …\n")
+    done = subprocess.run([sys.executable, "-m", *command], cwd=peers.ROOT, capture_output=True, text=True, timeout=300, check=False)
+    return done.stdout.strip() if done.returncode == 0 else f"failed: {done.stderr.strip()[-500:]}"
 
 
 def measure(samples: list[tuple[str, Sample]], repeat: int) -> Results:
@@ -95,13 +115,13 @@ def measure(samples: list[tuple[str, Sample]], repeat: int) -> Results:
     for turn in range(repeat):
         for n, (name, take) in enumerate(samples, 1):
             begin = time.monotonic()
-            print(f"[{turn + 1}/{repeat}] {n}/{len(samples)} {name} …", end=" ", file=sys.stderr, flush=True)
+            sys.stderr.write(f"[{turn + 1}/{repeat}] {n}/{len(samples)} {name} …\n")
             with tempfile.TemporaryDirectory(prefix="bench-") as folder:
                 try:
                     take(results, Path(folder))
                 except RuntimeError as error:
                     results.remark(f"{name}: {error}")
-            print(f"{time.monotonic() - begin:.1f} s", file=sys.stderr, flush=True)
+            sys.stderr.write(f"    {time.monotonic() - begin:.1f} s\n")
     return results
 
 

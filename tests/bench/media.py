@@ -1,4 +1,4 @@
-"""Calls with media: what a packet costs, how long it waits, and how many are lost. Trunkside listens to every packet; rtpengine does not."""
+"""Calls with media: what a packet costs, how long it waits, how many are lost. Trunkside listens to all of them, rtpengine to none."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.bench.ua import HOST, sdp
 
-_AUDIO = re.compile(rb"^m=audio (\d+)", re.M)
+_AUDIO = re.compile(rb"^m=audio (\d+)", re.MULTILINE)
 
 
 def encode(value: Any) -> bytes:

@@ -27,7 +27,7 @@ def install(programs: list[str], *, sippy: bool) -> None:
     if missing:
         _install_debian(missing)
     if sippy and not SIPPY.exists():
-        print(f"installing {SIPPY_RELEASE} …", file=sys.stderr, flush=True)
+        sys.stderr.write(f"installing {SIPPY_RELEASE} …\n")
         folder = SIPPY.parents[1]
         _run([sys.executable, "-m", "venv", str(folder)])
         _run([str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", SIPPY_RELEASE])
@@ -36,7 +36,7 @@ def install(programs: list[str], *, sippy: bool) -> None:
 def _install_debian(packages: list[str]) -> None:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise NoPeer(f"please install these Debian packages: {' '.join(packages)}")
-    print(f"installing {' '.join(packages)} …", file=sys.stderr, flush=True)
+    sys.stderr.write(f"installing {' '.join(packages)} …\n")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with _no_daemons():
         _run(["apt-get", "update", "-qq"], environment)

@@ -31,6 +31,8 @@ class Results:
         self.machine = machine
         self.rows: dict[str, Row] = {}
         self.remarks: list[str] = []
+        self.sections: list[tuple[str, str]] = []
+        """Title and text of what has a form of its own."""
         self._foreign: list[float] = []
 
     def add(self, name: str, unit: str, system: str, value: float, *, more_is_better: bool = False) -> None:
@@ -66,14 +68,19 @@ class Results:
             shown = ("" if line[0] == before else line[0], *line[1:])
             before = line[0]
             out.append("  ".join(cell.ljust(width) for cell, width in zip(shown, widths, strict=True)).rstrip())
-        return "\n".join([*out, "", *self._notes()])
+        return "\n".join([*out, "", *self._notes(), *(f"\n{title}\n{text}" for title, text in self.sections)])
 
     def markdown(self) -> str:
         """The same for a README: one table with the systems as columns."""
         systems = list(dict.fromkeys(system for row in self.rows.values() for system in row.samples))
         peers = [system for system in systems if system not in (US, "direct")]
         head = ["", *systems, *(f"Trunkside : {peer}" for peer in peers)]
-        out = [f"Measured on {self.machine}. Medians, in brackets the spread; all from one run.", "", _line(head), _line(["---"] * len(head))]
+        out = [
+            f"Measured on {self.machine}. Medians, in brackets the spread; all from one run.",
+            "",
+            _line(head),
+            _line(["---"] * len(head)),
+        ]
         for row in self.rows.values():
             cells = [f"{row.name} ({row.unit})"]
             for system in systems:
@@ -81,12 +88,14 @@ class Results:
                 cells.append("–" if not samples else f"{_short(median(samples))} ({_short(min(samples))}–{_short(max(samples))})")
             ratios = [row.ratio(peer) for peer in peers]
             out.append(_line([*cells, *("–" if ratio is None else f"{ratio:.2f}" for ratio in ratios)]))
-        return "\n".join([*out, "", *(f"- {note}" for note in self._notes()), ""])
+        sections = (f"\n### {title}\n\n```\n{text}\n```" for title, text in self.sections)
+        return "\n".join([*out, "", *(f"- {note}" for note in self._notes()), *sections, ""])
 
     def _notes(self) -> list[str]:
         notes = list(self.remarks)
         if self._foreign:
-            notes.append(f"the test core gave something else {100 * median(self._foreign):.0f} % of its time (at worst {100 * max(self._foreign):.0f} %)")
+            usual, worst = 100 * median(self._foreign), 100 * max(self._foreign)
+            notes.append(f"the test core gave something else {usual:.0f} % of its time (at worst {worst:.0f} %)")
         return notes
 
 

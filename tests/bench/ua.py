@@ -1,4 +1,4 @@
-"""A caller and an agent in one process, for two things that SIPp cannot do: time a call's set-up in nanoseconds, and hold calls for their media.
+"""A caller and an agent in one process, for what SIPp cannot do: time set-ups in nanoseconds, and hold calls for their media.
 
 `python -m tests.bench.ua PORT AGENT_PORT RATE CALLS ROUTED` places calls one after the other and prints their set-up delays as JSON.
 """
@@ -14,20 +14,21 @@ import time
 from dataclasses import dataclass
 
 HOST = "127.0.0.1"
-_VIA = re.compile(rb"^(?:Via|v)\s*:\s*(.+?)\r$", re.M | re.I)
-_ROUTE = re.compile(rb"^Record-Route\s*:\s*(.+?)\r$", re.M | re.I)
-_FROM = re.compile(rb"^(?:From|f)\s*:\s*(.+?)\r$", re.M | re.I)
-_TO = re.compile(rb"^(?:To|t)\s*:\s*(.+?)\r$", re.M | re.I)
-_CALL_ID = re.compile(rb"^(?:Call-ID|i)\s*:\s*(.+?)\r$", re.M | re.I)
-_CSEQ = re.compile(rb"^CSeq\s*:\s*(\d+)\s+(\w+)", re.M | re.I)
-_CONTACT = re.compile(rb"^(?:Contact|m)\s*:[^\r]*?<?(sip:[^>;\s]+)", re.M | re.I)
-_AUDIO = re.compile(rb"^m=audio (\d+)", re.M)
+_VIA = re.compile(rb"^(?:Via|v)\s*:\s*(.+?)\r$", re.MULTILINE | re.IGNORECASE)
+_ROUTE = re.compile(rb"^Record-Route\s*:\s*(.+?)\r$", re.MULTILINE | re.IGNORECASE)
+_FROM = re.compile(rb"^(?:From|f)\s*:\s*(.+?)\r$", re.MULTILINE | re.IGNORECASE)
+_TO = re.compile(rb"^(?:To|t)\s*:\s*(.+?)\r$", re.MULTILINE | re.IGNORECASE)
+_CALL_ID = re.compile(rb"^(?:Call-ID|i)\s*:\s*(.+?)\r$", re.MULTILINE | re.IGNORECASE)
+_CSEQ = re.compile(rb"^CSeq\s*:\s*(\d+)\s+(\w+)", re.MULTILINE | re.IGNORECASE)
+_CONTACT = re.compile(rb"^(?:Contact|m)\s*:[^\r]*?<?(sip:[^>;\s]+)", re.MULTILINE | re.IGNORECASE)
+_AUDIO = re.compile(rb"^m=audio (\d+)", re.MULTILINE)
 
 
 def sdp(port: int) -> bytes:
     """An offer or answer of G.711 µ-law at `port`."""
     return (
-        f"v=0\r\no=- 1 1 IN IP4 {HOST}\r\ns=-\r\nc=IN IP4 {HOST}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=ptime:20\r\n"
+        f"v=0\r\no=- 1 1 IN IP4 {HOST}\r\ns=-\r\nc=IN IP4 {HOST}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n"
+        "a=rtpmap:0 PCMU/8000\r\na=ptime:20\r\n"
     ).encode()
 
 
@@ -107,7 +108,7 @@ class Parties:
             ready = select.select([self._agent, self._caller], [], [], max(0.0, left))[0]
             for readable in ready:
                 self._receive(readable)
-            if not ready and left <= 0 or (ready and left <= 0):
+            if left <= 0:
                 return
 
     def close(self) -> None:
@@ -164,7 +165,13 @@ class Parties:
         answer = self.calls[call].answer
         routes = [(b"Route", route.strip()) for value in reversed(_ROUTE.findall(answer)) for route in reversed(value.split(b","))]
         uri = _first(_CONTACT, answer) if self._routed else b"sip:agent@%s:%d" % (HOST.encode(), self._through[1])
-        headers = [*self._ours(call, method), *routes, (b"To", _first(_TO, answer)), (b"Call-ID", call), (b"CSeq", b"%d %s" % (number, method))]
+        headers = [
+            *self._ours(call, method),
+            *routes,
+            (b"To", _first(_TO, answer)),
+            (b"Call-ID", call),
+            (b"CSeq", b"%d %s" % (number, method)),
+        ]
         self._caller.sendto(_message(method + b" " + uri + b" SIP/2.0", headers), self._through)
 
     def _ours(self, call: bytes, method: bytes) -> list[tuple[bytes, bytes]]:
@@ -221,7 +228,7 @@ def main(port: int, agent_port: int, rate: float, calls: int, routed: bool) -> N
     parties.serve(0.2)
     delays = sorted((held.answered_ns - held.invited_ns) / 1000 for held in parties.calls.values() if held.answered_ns)
     parties.close()
-    print(json.dumps({"calls": calls, "delays_us": delays, "over": sum(held.over for held in parties.calls.values())}))
+    sys.stdout.write(json.dumps({"calls": calls, "delays_us": delays, "over": sum(held.over for held in parties.calls.values())}))
 
 
 if __name__ == "__main__":

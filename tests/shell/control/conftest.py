@@ -51,11 +51,11 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 
     def postgresql(folder: Path) -> str:
         if folder not in made:
-            made[folder] = request.getfixturevalue("databases").fresh()
+            made[folder] = request.getfixturevalue("databases").take()
         return made[folder]
 
     monkeypatch.setattr(kit, "ENGINE", kit.Engine(name, sqlite if name == "sqlite" else postgresql))
     yield name
     if name == "postgresql":
         for url in made.values():
-            request.getfixturevalue("databases").drop(url)
+            request.getfixturevalue("databases").give_back(url)

@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from control.store import Store
 from tests.core.control.traces import Trace, complete, report, turn
 from tests.shell.control.kit import Client, control, settings, until
 
@@ -190,14 +192,17 @@ async def test_sidecars_metrics_and_health(tmp_path: Path) -> None:
 
 
 async def test_readyz_says_why_not(tmp_path: Path) -> None:
-    async with control(settings(tmp_path, NOWHERE)) as client:
-        import sqlite3
-
-        with sqlite3.connect(tmp_path / "control.db") as raw:
-            raw.execute("DROP TABLE probe")
-        raw.close()
+    config = settings(tmp_path, NOWHERE)
+    async with control(config) as client:
+        store = Store(config.database)
+        async with store.write() as conn:
+            await conn.execute(sa.text("ALTER TABLE probe RENAME TO elsewhere"))
         problem = await client.get("/readyz", status=503)
         assert "the database cannot be written" in problem["detail"]
+        async with store.write() as conn:
+            await conn.execute(sa.text("ALTER TABLE elsewhere RENAME TO probe"))
+        assert (await client.get("/readyz"))["status"] == "ok"
+        await store.close()
 
 
 async def test_events_tell_of_changed_calls(tmp_path: Path) -> None:

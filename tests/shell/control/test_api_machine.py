@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from hypothesis.strategies import SearchStrategy
 from schemathesis.generation import GenerationMode
-from schemathesis.specs.openapi.checks import ignored_auth
+from schemathesis.specs.openapi.checks import ignored_auth, negative_data_rejection
 
 from tests.core.control.traces import Trace, complete, report
 from tests.shell.control import kit
@@ -86,9 +86,11 @@ def _ask(cases: SearchStrategy[schemathesis.Case], headers: dict[str, str], *, g
         if good and case.query:
             case.query.pop("cursor", None)  # no schema says what a cursor is: only the answer before gives one
         if good and case.path.endswith("/current-call"):
-            case.query = {"to": "sip:agent@edge.example", **(case.query or {})}  # at least one is needed, which a schema cannot say either
-        # Guessing tokens here would meet the limit on failed attempts; the walk over all scopes above is about them.
-        case.call_and_validate(headers=headers, excluded_checks=[ignored_auth])
+            case.query = {**(case.query or {}), "to": "sip:agent@edge.example"}  # at least one is needed, which a schema cannot say either
+        # Guessing tokens here would meet the limit on failed attempts; test_api_document walks over all scopes.
+        # An evaluator's client may add parameters of its own, which are let through.
+        lenient = [negative_data_rejection] if case.path.startswith("/api/") else []
+        case.call_and_validate(headers=headers, excluded_checks=[ignored_auth, *lenient])
 
     try:
         ask()

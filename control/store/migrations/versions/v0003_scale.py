@@ -26,6 +26,7 @@ def upgrade() -> None:
     op.add_column("calls", sa.Column("told", sa.String(length=16), nullable=True))
     op.create_index("ix_calls_ended_us_started_us", "calls", ["ended_us", "started_us"], unique=False)
     op.create_index("ix_calls_all_filters", "calls", _FILTERS, unique=False)
+    op.drop_index("ix_calls_started_us_id", table_name="calls")  # the one before begins with the same columns
     op.add_column("probe", sa.Column("pad", sa.LargeBinary(), nullable=True))
     op.create_table(
         "strays",
@@ -81,6 +82,7 @@ def downgrade() -> None:
     for table in ("conflicts", "claims", "strays"):
         op.drop_table(table)
     op.drop_column("probe", "pad")
+    op.create_index("ix_calls_started_us_id", "calls", ["started_us", "id"], unique=False)
     op.drop_index("ix_calls_all_filters", table_name="calls")
     op.drop_index("ix_calls_ended_us_started_us", table_name="calls")
     op.drop_column("calls", "told")
