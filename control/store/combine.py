@@ -16,6 +16,7 @@ R = TypeVar("R")
 class Combiner(Generic[T, R]):
     """Hands submitted items, in order, to `handle` in rounds of at most `weight_of_round`, one round at a time.
 
+    Rounds begin at least `pace_s` apart, so that under load they are few and large; what comes after a quiet time is handled at once.
     `handle` gives a result or an exception for each item; what it raises itself is the answer to all of them. At most `most` items wait.
     """
 
@@ -26,11 +27,14 @@ class Combiner(Generic[T, R]):
         weight: Callable[[T], int] = lambda _: 1,
         weight_of_round: int,
         most: int,
+        pace_s: float = 0.0,
     ) -> None:
         self._handle = handle
         self._weight = weight
         self._weight_of_round = weight_of_round
         self._most = most
+        self._pace_s = pace_s
+        self._next_round = 0.0
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._worker: asyncio.Task[None] | None = None
         self.rounds = self.items = 0
@@ -51,7 +55,11 @@ class Combiner(Generic[T, R]):
             await asyncio.wait({self._worker})
 
     async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
         while self._waiting:
+            if self._next_round > loop.time():
+                await asyncio.sleep(self._next_round - loop.time())
+            self._next_round = loop.time() + self._pace_s
             items, answers = self._round()
             round_ = asyncio.ensure_future(self._handle(items))
             await asyncio.wait({round_})

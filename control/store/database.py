@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -24,6 +22,7 @@ from control.store.combine import Combiner
 from control.store.dialect import MIGRATION_LOCK, WRITE, insert, is_sqlite, make_engine, make_writer, sqlite_file
 from control.store.faults import at_once_again, brief, translated
 from control.store.inline import drive, inline
+from control.store.migrations import HEAD
 from control.store.schema import probe
 
 T = TypeVar("T")
@@ -210,7 +209,20 @@ async def migrate(config: ControlConfig) -> None:
 
 
 def _upgrade(connection: sa.Connection) -> None:
+    if _revision(connection) == HEAD:
+        return
+    from alembic import command  # a quarter of a second to import, and most starts find the schema as it should be
+    from alembic.config import Config
+
     settings = Config()
     settings.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     settings.attributes["connection"] = connection
     command.upgrade(settings, "head")
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    """The schema's version, None for a database that is empty."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    return revision

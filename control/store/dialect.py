@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,41 @@ def _on_begin(connection: sa.Connection) -> None:
 
 def insert(conn: AsyncConnection, table: sa.Table) -> Any:
     """The engine's own INSERT, whose `on_conflict_do_nothing` and `on_conflict_do_update` both engines spell alike."""
-    return sqlite.insert(table) if conn.dialect.name == "sqlite" else postgresql.insert(table)
+    return insert_by(conn.dialect.name, table)
+
+
+def insert_by(dialect: str, table: sa.Table) -> Any:
+    """As `insert`, by the dialect's name."""
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+
+
+async def insert_many(conn: AsyncConnection, table: sa.Table, values: Sequence[Mapping[str, Any]], *, on_conflict: str = "fail") -> None:
+    """Insert rows that all have the same columns, past the processing of each single parameter that `execute` does.
+
+    `on_conflict`: `fail`, `skip`, or `update`, which replaces the row of the same primary key, but not its columns with `info["kept"]`.
+    """
+    if values:
+        sql, order = _insertion(table, tuple(values[0]), on_conflict, conn.dialect)
+        await conn.exec_driver_sql(sql, [tuple(row[name] for name in order) for row in values])
+
+
+_insertions: dict[tuple[str, tuple[str, ...], str, str], tuple[str, tuple[str, ...]]] = {}
+
+
+def _insertion(table: sa.Table, names: tuple[str, ...], on_conflict: str, dialect: sa.Dialect) -> tuple[str, tuple[str, ...]]:
+    """The statement in the driver's own text, and the order of its parameters; made once."""
+    known = (table.name, names, on_conflict, dialect.name)
+    if known not in _insertions:
+        statement = insert_by(dialect.name, table)
+        if on_conflict == "skip":
+            statement = statement.on_conflict_do_nothing()
+        elif on_conflict == "update":
+            key = [column.name for column in table.primary_key]
+            update = {name: statement.excluded[name] for name in names if name not in key and not table.c[name].info.get("kept")}
+            statement = statement.on_conflict_do_update(index_elements=key, set_=update)
+        compiled: Any = statement.compile(dialect=dialect, column_keys=list(names))
+        _insertions[known] = compiled.string, tuple(compiled.positiontup)
+    return _insertions[known]
 
 
 async def lock(conn: AsyncConnection, names: Iterable[str]) -> None:

@@ -31,9 +31,12 @@ class _Inline:
     async def scalars(self, statement: Any, parameters: Any = None) -> sa.ScalarResult[Any]:
         return self.sync_connection.scalars(statement, parameters)
 
+    async def exec_driver_sql(self, statement: str, parameters: Any = None) -> sa.CursorResult[Any]:
+        return self.sync_connection.exec_driver_sql(statement, parameters)
+
 
 def inline(connection: sa.Connection) -> AsyncConnection:
-    """`connection` in the form that transactions are written for: `execute`, `scalar`, `scalars` and `dialect`."""
+    """`connection` in the form that transactions are written for: `execute`, `scalar`, `scalars`, `exec_driver_sql` and `dialect`."""
     return cast("AsyncConnection", _Inline(connection))
 
 

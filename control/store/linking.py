@@ -17,11 +17,20 @@ from control.matching.rules import Match, Rival, against, known, match
 from control.matching.splice import compare, link_of
 from control.matching.verdict import Answer, outcome_of_report, repair_of, verdict
 from control.store import rows
-from control.store.dialect import insert, lock
+from control.store.dialect import insert_many, lock
 from control.store.schema import calls, claims, conflicts, deliveries, reports
 
 LEFT_EARLY = "report_left_unlinked"
 SECOND_REPORT = "second_report"
+_THESE: sa.BindParameter[str] = sa.bindparam("calls", expanding=True)
+_MATCHED = sa.select(reports).where(reports.c.call.in_(_THESE))
+_TORN = (
+    sa.select(conflicts.c.call.label("candidate"), reports)
+    .join(reports, reports.c.id == conflicts.c.report)
+    .where(conflicts.c.call.in_(_THESE), reports.c.outcome == "conflict")
+)
+_CLAIMING = sa.select(claims.c.report).where(claims.c.value.in_(sa.bindparam("values", expanding=True)))
+_WAITING = sa.select(reports).where(reports.c.id.in_(_CLAIMING), reports.c.call.is_(None), reports.c.origin == "agent")
 _CALLER = "caller:"
 """Keeps a caller apart from identifiers among the claims: a telephone number is no Call-ID."""
 
@@ -146,9 +155,7 @@ async def waiting_for(conn: AsyncConnection, changed: Iterable[Call]) -> list[sa
     values = {value for call in changed for value in _findable(call)}
     found: dict[int, sa.Row[Any]] = {}
     for part in rows.parts(sorted(values)):
-        about = sa.select(claims.c.report).where(claims.c.value.in_(part))
-        wanted = sa.select(reports).where(reports.c.id.in_(about), reports.c.call.is_(None), reports.c.origin == "agent")
-        found |= {report.id: report for report in await conn.execute(wanted)}
+        found |= {report.id: report for report in await conn.execute(_WAITING, {"values": part})}
     return [found[number] for number in sorted(found)]
 
 
@@ -166,8 +173,7 @@ async def save_claims(conn: AsyncConnection, report: int, claim: Claim) -> None:
     """Make a report findable by every call that a rule may match it with."""
     said = _values(claim) | ({_CALLER + claim.caller} if claim.caller is not None else set())
     values = [{"value": value, "report": report} for value in sorted({rows.clip(each) for each in said})]
-    if values:
-        await conn.execute(insert(conn, claims).on_conflict_do_nothing(), values)
+    await insert_many(conn, claims, values, on_conflict="skip")
 
 
 def _findable(call: Call) -> set[str]:
@@ -188,10 +194,9 @@ async def _concerning(conn: AsyncConnection, call_ids: list[str]) -> dict[str, l
     """By call, in order of arrival: the reports that were matched to it, and those in conflict over it."""
     found: dict[str, dict[int, sa.Row[Any]]] = {}
     for part in rows.parts(call_ids):
-        for report in await conn.execute(sa.select(reports).where(reports.c.call.in_(part))):
+        for report in await conn.execute(_MATCHED, {"calls": part}):
             found.setdefault(report.call, {})[report.id] = report
-        torn = sa.select(conflicts.c.call.label("candidate"), reports).join(reports, reports.c.id == conflicts.c.report)
-        for report in await conn.execute(torn.where(conflicts.c.call.in_(part), reports.c.outcome == "conflict")):
+        for report in await conn.execute(_TORN, {"calls": part}):
             found.setdefault(report.candidate, {})[report.id] = report
     return {call: [by_number[number] for number in sorted(by_number)] for call, by_number in found.items()}
 

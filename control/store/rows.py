@@ -13,12 +13,15 @@ from control.clock import as_us
 from control.contract.call import Call
 from control.matching.claim import Claim, party
 from control.matching.rules import SLACK_MS
-from control.store.dialect import insert
+from control.store.dialect import insert_many
 from control.store.schema import calls, identifiers
 
 STRONG = ("call_id", "b_leg", "correlation", "platform", "recipient")
 MOST_PARAMETERS = 400
 """Values in one IN list: engines limit how many parameters a statement has."""
+
+
+_LOCKED = sa.select(calls).where(calls.c.id.in_(sa.bindparam("ids", expanding=True))).order_by(calls.c.id).with_for_update()
 
 
 def clip(value: str, limit: int = 512) -> str:
@@ -45,8 +48,7 @@ async def load_all(conn: AsyncConnection, call_ids: Sequence[str]) -> dict[str, 
     """The rows of several calls, as `load` gives one. Locked in the order of their ids, so that two writers cannot lock each other out."""
     found: list[sa.Row[Any]] = []
     for part in parts(sorted(call_ids)):
-        wanted = sa.select(calls).where(calls.c.id.in_(part)).order_by(calls.c.id)
-        found += (await conn.execute(wanted.with_for_update())).all()
+        found += (await conn.execute(_LOCKED, {"ids": part})).all()
     return {row.id: row for row in found}
 
 
@@ -78,10 +80,7 @@ async def save_all(conn: AsyncConnection, kept: Iterable[Kept], now: int) -> Non
         }
         for each in kept
     ]
-    if values:
-        statement = insert(conn, calls)
-        update = {name: statement.excluded[name] for name in values[0] if name not in ("id", "settled")}
-        await conn.execute(statement.on_conflict_do_update(index_elements=["id"], set_=update), values)
+    await insert_many(conn, calls, values, on_conflict="update")
 
 
 def _columns(call: Call, now: int) -> dict[str, object]:
@@ -109,8 +108,7 @@ async def save_identifiers(conn: AsyncConnection, known: Iterable[Call]) -> None
         names |= {("correlation", call.correlation_sha256), ("recipient", call.recipient)}  # type: ignore[arg-type]
         names |= {("caller", party(call.from_)), ("callee", party(call.recipient or call.to))}  # type: ignore[arg-type]
         found += [{"call": call.id, "kind": kind, "value": clip(value)} for kind, value in sorted(names, key=str) if value]
-    if found:
-        await conn.execute(insert(conn, identifiers).on_conflict_do_nothing(), found)
+    await insert_many(conn, identifiers, found, on_conflict="skip")
 
 
 def parts(values: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -30,7 +30,9 @@ calls = sa.Table(
     sa.Column("started_us", sa.BigInteger, nullable=False),
     sa.Column("ended_us", sa.BigInteger),
     sa.Column("complete", sa.Boolean, nullable=False, default=False),
-    sa.Column("settled", sa.Boolean, nullable=False, default=False),  # the time for a report is over and was acted upon
+    sa.Column(
+        "settled", sa.Boolean, nullable=False, default=False, info={"kept": True}
+    ),  # the time for a report is over and was acted upon
     sa.Column("told", sa.String(16)),  # the outcome that webhooks were last told of, where there are any
     sa.Column("last_seq", sa.Integer, nullable=False),  # the highest stored
     sa.Column("held", sa.Integer, nullable=False),  # how many are stored: fewer than last_seq while there are gaps

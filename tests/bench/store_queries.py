@@ -122,7 +122,8 @@ async def timed(work: Callable[[], Awaitable[object]]) -> float:
 
 async def measure(engine: str, url: str, count: int) -> None:
     """Fill, ask, print."""
-    config = ControlConfig(listen="127.0.0.1:0", database=url, evaluator={"api_key": "k"}, retention={"days": 0})  # type: ignore[arg-type]
+    told = {"evaluator": {"api_key": "k"}, "retention": {"days": 0}, "wire_only": {"grace_s": 1e9}}  # nothing to sweep meanwhile
+    config = ControlConfig(listen="127.0.0.1:0", database=url, **told)  # type: ignore[arg-type]
     store = await open_store(config)
     began = time.perf_counter()
     await fill(store, count)

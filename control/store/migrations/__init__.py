@@ -1,1 +1,4 @@
 """Alembic's environment and the versions of the schema."""
+
+HEAD = "0003"
+"""The newest version: a database that has it needs nothing."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from aiohttp import web
 from cryptography.fernet import Fernet
 
@@ -103,6 +104,8 @@ class Engine:
 
 
 ENGINE = Engine()
+ON_SQLITE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+"""For a test in which the store has no part."""
 
 
 def _key(folder: Path) -> Path:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from control.store import Store
 from tests.core.control.traces import Trace, complete, report, turn
-from tests.shell.control.kit import Client, control, settings, until
+from tests.shell.control.kit import ON_SQLITE, Client, control, settings, until
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -99,6 +99,7 @@ async def test_calls_are_filtered_by_their_slowest_response(tmp_path: Path) -> N
         assert (await client.get("/v1/summary?min_latency_ms=1000"))["response_latency_ms"]["max"] == 1500
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("query", "says"),
     [

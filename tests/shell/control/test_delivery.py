@@ -12,7 +12,7 @@ import yaml
 
 from tests.core.control.traces import complete, report
 from tests.shell.control import kit
-from tests.shell.control.kit import Client, control, evaluator, process, settings, until
+from tests.shell.control.kit import ON_SQLITE, Client, control, evaluator, process, settings, until
 
 
 async def state(client: Client, call_id: str) -> dict[str, object]:
@@ -65,6 +65,7 @@ async def test_retry_after_is_honoured(tmp_path: Path) -> None:
         assert asyncio.get_running_loop().time() - asked > 1.8
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 async def test_a_refusal_is_a_dead_letter_with_its_cause_that_can_be_retried(tmp_path: Path, status: int) -> None:
     async with evaluator() as tuner, control(settings(tmp_path, tuner.base_url, enrich_wait_s=0)) as client:
@@ -105,6 +106,7 @@ async def test_what_waits_is_delivered_after_a_restart(tmp_path: Path) -> None:
         assert len(back.calls()) == 5
 
 
+@ON_SQLITE  # several processes on PostgreSQL, and one that is killed, are in test_replicas.py
 @pytest.mark.peer
 async def test_sigkill_during_delivery_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
     async with evaluator() as tuner:

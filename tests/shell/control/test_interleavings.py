@@ -123,7 +123,7 @@ def histories(draw: st.DrawFn) -> tuple[list[str], set[str]]:
     return history, set(bodies)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(histories())
 def test_one_body_a_call_id_and_one_verdict_that_agrees_with_it(tmp_path: Path, drawn: tuple[list[str], set[str]]) -> None:
     history, bodies = drawn

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.core.control.traces import TOKEN, Trace, complete, report
-from tests.shell.control.kit import Client, control, evaluator, settings, until
+from tests.shell.control.kit import ON_SQLITE, Client, control, evaluator, settings, until
 
 
 async def outcome(client: Client, call: str) -> str:
@@ -146,6 +146,7 @@ async def test_outbound_simulation_is_linked_by_recipient(tmp_path: Path) -> Non
         assert await outcome(client, "c1") == "linked"
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("headers", [{"Authorization": "Bearer tr_api_x"}, {"X-API-Key": "tr_api_x"}, {"authorization": "bearer tr_api_x"}])
 @pytest.mark.parametrize("slash", ["/", "//"])
 async def test_old_and_new_header_forms_and_doubled_slashes(tmp_path: Path, headers: dict[str, str], slash: str) -> None:
@@ -187,6 +188,7 @@ async def test_ten_mebibytes_pass_and_more_is_refused(tmp_path: Path) -> None:
         assert problem["status"] == 413
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("body", "says"),
     [

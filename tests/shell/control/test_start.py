@@ -16,7 +16,7 @@ from control.store import migrate
 from tests.shell.control.kit import process, settings
 
 NOWHERE = "http://127.0.0.1:9"
-ENGINES = ("sqlite",)  # what is peculiar to PostgreSQL is in test_postgres.py
+ENGINES = ("sqlite",)  # what is peculiar to PostgreSQL is in test_replicas.py
 RUNNER = "import sys; from control.app import main; sys.exit(main(sys.argv[1]))"
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -22,7 +24,8 @@ from control.ingest.reports import Sender
 from control.store import Store
 from control.store.combine import Combiner
 from control.store.faults import Unavailable
-from control.store.schema import calls, claims, deliveries, probe, strays
+from control.store.migrations import HEAD
+from control.store.schema import calls, claims, deliveries, metadata, probe, strays
 from control.store.schema import facts as stored_facts
 from control.store.schema import reports as stored_reports
 from tests.core.control.traces import Trace, complete, report
@@ -59,6 +62,17 @@ async def count(store: Store, table: sa.Table) -> int:
 
 async def claim(store: Store, now: int, owner: str = "me", limit: int = 8) -> outbox.Claimed:
     return await outbox.claim(store, "tuner", owner, now, limit=limit, lease_us=SECOND, waits=WAITS)
+
+
+async def test_the_migrations_lead_to_the_schema_that_the_code_expects(store: Store) -> None:
+    def differences(connection: sa.Connection) -> tuple[str | None, list[object]]:
+        context = MigrationContext.configure(connection, opts={"compare_type": False})
+        return context.get_current_revision(), list(compare_metadata(context, metadata))
+
+    async with store.read() as conn:
+        revision, found = await conn.run_sync(differences)
+    assert revision == HEAD
+    assert found == []
 
 
 async def test_a_transaction_that_fails_takes_none_of_its_neighbours_along(store: Store) -> None:
