@@ -57,8 +57,6 @@ ANALYSIS_SHARE = 32
 """Calls that are looked at in one go of the thread: each go costs the event loop, and the final figures of other calls wait for it."""
 CONCLUDE_AFTER = 0.05
 """Seconds from a call's end to its final figures: calls that end together share a go of the thread."""
-FLUSH_AFTER = 0.02
-"""Seconds that a fact of a live call may wait for the next: one write takes all that a few messages brought about."""
 
 
 class Sidecar:
@@ -78,7 +76,6 @@ class Sidecar:
         self._idle.set()
         self.ended: Counter[str] = Counter()
         self._touched: dict[str, Session] = {}
-        self._flush_timer: asyncio.TimerHandle | None = None
         self._unfinished: list[Session] = []
 
     # -- life --------------------------------------------------------------------------------------------------------------------------
@@ -189,8 +186,8 @@ class Sidecar:
             now = mono()
             for effect in effects:
                 self._perform(effect, now)
-        if self._touched and self._flush_timer is None:
-            self._flush_timer = self._loop.call_later(FLUSH_AFTER, self._flush)
+        # At once, not batched over time: a call that is refused within milliseconds must not be lost with the process.
+        self._flush()
         due = self.engine.next_deadline()
         if self._timer is not None:
             if due is not None and self._timer_due <= due:
@@ -246,9 +243,6 @@ class Sidecar:
 
     def _flush(self) -> None:
         """Hand the reporter what was recorded since the last time."""
-        if self._flush_timer is not None:
-            self._flush_timer.cancel()
-            self._flush_timer = None
         touched, self._touched = self._touched, {}
         for session in touched.values():
             session.flush()

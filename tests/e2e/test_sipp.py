@@ -181,7 +181,7 @@ def _calls_leave_nothing_behind(tmp_path: Path, *, calls: int, rate: int) -> Non
         after = run.admin("/v1/state")
         assert after["rtp_port_pairs_free"] == warm["rtp_port_pairs_free"]
         assert (after["engine"]["calls"], after["engine"]["dialogs"]) == (0, 0)
-        assert run.sidecar.open_files() <= files
+        until("every file closed but those of the start", lambda: run.sidecar.open_files() <= files)  # a sync may still be under way
         # RFC 3261 keeps ended transactions for 32 s, four of them a call; nothing else of a call may stay but the allocator's own reserve.
         assert run.sidecar.memory_kb() - memory < 40 * calls + 16_384
         assert run.sidecar.faults == []
