@@ -9,16 +9,14 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from ipaddress import ip_network
-from typing import TypeVar, assert_never
+from typing import assert_never
 
 import structlog
 
-from control.contract.call import Turn
 from sidecar.admin import AdminServer
+from sidecar.analysis.process import AnalysisProcess
 from sidecar.b2bua import effects as e
 from sidecar.b2bua import outcome as o
 from sidecar.b2bua.engine import Engine, Listener, Settings
@@ -38,29 +36,27 @@ from sidecar.net.rtp import NoPorts, PortPool
 from sidecar.net.udp import SipSocket
 from sidecar.reporter.reporter import Reporter
 from sidecar.reporter.spool import Spool, SpoolError
-from sidecar.session import Session, Work
+from sidecar.session import Session
 from sidecar.sip.flow import Flow
 from sidecar.sip.uri import SipUri
 from sidecar.status import Status
-from sidecar.turns.measurement import Measured
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
 GIL_SWITCH = 0.0002
-"""Seconds: at every system call the relay gives the interpreter's lock away, and gets it back from the analysis thread within this time."""
+"""Seconds: at every system call the relay gives the interpreter's lock away, and gets it back from the spool's thread within this time."""
 MEDIA_BETWEEN = 16
 """Packets that are forwarded before each SIP message: a burst of signalling holds media up no longer, nor a burst of media signalling."""
 ANALYSIS_PERIOD = 0.2
 """Seconds between two looks of the analysis at what the tap holds."""
 ANALYSIS_SHARE = 32
-"""Calls that are looked at in one go of the thread: each go costs the event loop, and the final figures of other calls wait for it."""
+"""Calls that are looked at in one request: the final figures of other calls wait for its answer."""
 CONCLUDE_AFTER = 0.05
-"""Seconds from a call's end to its final figures: calls that end together share a go of the thread."""
+"""Seconds from a call's end to its final figures: calls that end together share a request."""
 
 
 class Sidecar:
-    """One running sidecar. Everything happens in one event loop, but for the analysis, which has a thread."""
+    """One running sidecar. Everything happens in one event loop, but for the analysis, which has a process of its own."""
 
     def __init__(self, config: SidecarConfig) -> None:
         self.config = config
@@ -69,7 +65,7 @@ class Sidecar:
         self.sessions: dict[str, Session] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = Mono(0.0)
-        self._analysis_turn = asyncio.Lock()
+        self.analysis = AnalysisProcess()
         self._tasks = asyncio.TaskGroup()
         self.stopping = asyncio.Event()
         self._idle = asyncio.Event()
@@ -92,6 +88,8 @@ class Sidecar:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.reporter.aclose)
             stack.callback(self._flush)
+            stack.push_async_callback(self.analysis.stop)
+            await self.analysis.start()
             self.exports = Exports(config, self.reporter)
             stack.push_async_callback(self.exports.stop)
             await self.exports.start()
@@ -267,28 +265,27 @@ class Sidecar:
     # -- analysis ----------------------------------------------------------------------------------------------------------------------
 
     async def _analyse(self) -> None:
-        """Look at every answered call's packets, off the event loop."""
+        """Let every live call's packets be looked at."""
         while True:
             await asyncio.sleep(ANALYSIS_PERIOD)
-            sessions = [session for session in self.sessions.values() if session.ended is None]
-            for first in range(0, len(sessions), ANALYSIS_SHARE):
-                work = [(s, taken) for s in sessions[first : first + ANALYSIS_SHARE] if s.ended is None and (taken := s.work())]
-                if work:
-                    for session, turns in await self._off_loop(partial(_analysed, work, mono())):
+            live = [call for call, session in self.sessions.items() if session.ended is None]
+            for first in range(0, len(live), ANALYSIS_SHARE):
+                sessions = [
+                    s for call in live[first : first + ANALYSIS_SHARE] if (s := self.sessions.get(call)) is not None and s.ended is None
+                ]
+                work = [(session.call, taken) for session in sessions if (taken := session.work())]
+                for call, turns in await self.analysis.look(work, mono()):
+                    if (session := self.sessions.get(call)) is not None:
                         session.note(turns)
 
     async def _conclude(self) -> None:
         """Final figures for the calls that have ended."""
         await asyncio.sleep(CONCLUDE_AFTER)
         sessions, self._unfinished = self._unfinished, []
-        for session, result in await self._off_loop(partial(_finished, [(session, session.work()) for session in sessions])):
+        figures = await self.analysis.finish([session.finished() for session in sessions])
+        for session, result in zip(sessions, figures, strict=True):
             session.conclude(result)
             self._forget_when_closed(session.call)
-
-    async def _off_loop(self, work: Callable[[], T]) -> T:
-        """Run a piece of analysis in a thread; pieces run one at a time, in the order in which they were asked for."""
-        async with self._analysis_turn:
-            return await asyncio.to_thread(work)
 
     def _forget_when_closed(self, call: str) -> None:
         session = self.sessions.get(call)
@@ -297,14 +294,6 @@ class Sidecar:
             del self.sessions[call]
             if not self.sessions:
                 self._idle.set()
-
-
-def _analysed(work: list[tuple[Session, list[Work]]], now: Mono) -> list[tuple[Session, list[Turn]]]:
-    return [(session, session.analyse(taken, now)) for session, taken in work]
-
-
-def _finished(work: list[tuple[Session, list[Work]]]) -> list[tuple[Session, Measured | None]]:
-    return [(session, session.finish(taken)) for session, taken in work]
 
 
 def _settings(config: SidecarConfig, listeners: tuple[Listener, ...]) -> Settings:

@@ -1,28 +1,26 @@
-"""One live call in the shell: its media sockets, its measurement and its trace. Decides nothing about signalling."""
+"""One live call in the shell: its media sockets, what the analysis is told of it, and its trace. Decides nothing about signalling."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
 from control.contract.call import RelayDelay, Turn
 from sidecar.admin import LiveCall
+from sidecar.analysis.work import Answered, Ended, Hold, Negotiated, Work
 from sidecar.b2bua import effects as e
 from sidecar.b2bua.call import Call
 from sidecar.b2bua.legs import PortPairs
 from sidecar.clocks import Mono
 from sidecar.media.codec import STATIC, Codec
-from sidecar.media.tap import Ring, Tapped
+from sidecar.media.tap import Ring
 from sidecar.net.clock import mono, wall
 from sidecar.net.rtp import MediaLine, PortPool
 from sidecar.sip import sdp
 from sidecar.trace.recorder import Recorder, readable
-from sidecar.turns.measurement import Measured, Measurement
-
-Command = Callable[[Measurement], None]
-Work = Tapped | Command
+from sidecar.turns.measured import Measured
 
 RING_CAPACITY = 2000
 """Packets that may wait for the analysis: ten seconds of both directions at 20 ms."""
@@ -48,7 +46,6 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._lines: dict[int, MediaLine] = {}
         self._ring = Ring(RING_CAPACITY)
-        self._measurement = Measurement()
         self._measured_line: int | None = None
         self._answered = False
         self._signalling_done = False
@@ -81,7 +78,7 @@ class Session:
             case e.Answered():
                 self._answered = True
                 self._answered_at = datetime.now(UTC)
-                self._tell(lambda measurement: measurement.answered(now))
+                self._tell(Answered(now))
             case e.Ended():
                 self.ended, self._ended_at = fact, now
                 self._close_media()
@@ -112,15 +109,14 @@ class Session:
             return
         # RFC 3264 5.1: the payload types in a description are those that its author wants to receive, so the far party sends them.
         codecs = _codecs(description)
-        self._tell(lambda measurement: measurement.negotiated(e.other(fact.leg), codecs))
-        self._tell(lambda measurement: measurement.hold(fact.leg, description.held, now))
+        self._tell(Negotiated(e.other(fact.leg), codecs))
+        self._tell(Hold(fact.leg, description.held, now))
         first = next(iter(codecs.values()), None)
         name = first.name if first is not None else "unknown"
         local = (self._advertised, line.ports(fact.leg)[0])
         self._lines_due.append(self._recorder.media_opened(fact.leg, name, local, rtp, now, wall()))
 
     # -- analysis ----------------------------------------------------------------------------------------------------------------------
-    # `work`, `note` and `conclude` run in the event loop; `analyse` and `finish` off it, never two at a time.
 
     def work(self) -> list[Work]:
         """Everything that the analysis has not seen yet, in the order in which it happened."""
@@ -128,44 +124,33 @@ class Session:
         taken, self._inbox = self._inbox, []
         return taken
 
-    def analyse(self, work: list[Work], now: Mono) -> list[Turn]:
-        """Feed the measurement; returns the turns that are new or better known."""
-        for item in work:
-            if isinstance(item, Tapped):
-                self._measurement.packet(item.leg, item.data, item.arrival)
-            else:
-                item(self._measurement)
-        return self._measurement.live(now) if self._answered else []
-
-    def note(self, turns: list[Turn]) -> None:
-        """Append what `analyse` returned."""
+    def note(self, turns: Sequence[Turn]) -> None:
+        """Append turns that are new or better known."""
         if turns and not self.closed:
             self._lines_due += [self._recorder.turn(turn, mono(), wall()) for turn in turns]
             self.flush()
 
-    @property
-    def unmeasured(self) -> bool:
-        """The call has ended and waits for its final figures."""
-        return self._ended_at is not None and not self._measured
-
-    def finish(self, work: list[Work]) -> Measured | None:
-        """The final figures of a call that was answered and has ended."""
-        if self._ended_at is None or not self._answered:
-            return None
-        self.analyse(work, self._ended_at)
-        return self._measurement.finish(
-            self._ended_at, tap_dropped=self._ring.dropped, refused=self._refused, relay_delay=self._relay_delay
+    def finished(self) -> Ended:
+        """What the analysis needs for the final figures of a call that has ended."""
+        return Ended(
+            self.call,
+            self.work(),
+            answered=self._answered,
+            at=self._ended_at if self._ended_at is not None else mono(),
+            tap_dropped=self._ring.dropped,
+            refused=self._refused,
+            relay_delay=self._relay_delay,
         )
 
     def conclude(self, result: Measured | None) -> None:
-        """Append what `finish` returned; the trace closes once signalling is done as well."""
+        """Append the final figures, if there are any; the trace closes once signalling is done as well."""
         if result is not None:
             self._lines_due.append(self._recorder.measured(result, mono(), wall()))
         self._measured = True
         self._close_when_done()
         self.flush()
 
-    def _tell(self, command: Command) -> None:
+    def _tell(self, command: Work) -> None:
         """Queue a command for the measurement behind the packets that came before it."""
         self._inbox.extend(self._ring.drain())
         self._inbox.append(command)
@@ -219,7 +204,6 @@ class Session:
         """State and counts, for the admin API."""
         return {
             "media": {index: line.relay.describe() for index, line in self._lines.items()},
-            "measurement": self._measurement.describe(),
             "tap_dropped": self._ring.dropped,
         }
 

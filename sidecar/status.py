@@ -43,6 +43,9 @@ class Status:
         yield counter("trunkside_calls_ended", "Calls by how they ended", self._sidecar.ended, "reason")
         yield counter("trunkside_sip_events", "Messages that became no call, by cause", engine.counts, "event")
         yield counter("trunkside_identity_findings", "What was odd about the identity of calls", engine.findings, "name")
+        yield counter(
+            "trunkside_analysis_deaths", "Times that the analysis process died and was started again", self._sidecar.analysis.deaths
+        )
         yield gauge("trunkside_rtp_port_pairs_free", "RTP port pairs that are free", self._sidecar.pool.free)
         spool = self._sidecar.reporter.spool.describe()
         for name, value in spool.items():
@@ -54,6 +57,7 @@ class Status:
         return {
             "engine": self._sidecar.engine.describe(),
             "rtp_port_pairs_free": self._sidecar.pool.free,
+            "analysis": self._sidecar.analysis.describe(),
             "reporter": self._sidecar.reporter.describe(),
             "exports": self._sidecar.exports.describe(),
         }

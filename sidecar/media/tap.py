@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
 
 from sidecar.clocks import Mono
 from sidecar.media.relay import Leg
 
-
-class Tapped(NamedTuple):
-    """A relayed packet as it came in."""
-
-    leg: Leg
-    data: bytes
-    arrival: Mono
+Tapped = tuple[Leg, bytes, Mono]
+"""A relayed packet as it came in: the leg it came from, the datagram, its arrival. A plain tuple, since there is one for each packet."""
 
 
 class Ring:
@@ -31,7 +25,7 @@ class Ring:
         """Append a packet; never waits, never fails."""
         if len(self._packets) == self._packets.maxlen:
             self.dropped += 1
-        self._packets.append(Tapped(leg, data, arrival))
+        self._packets.append((leg, data, arrival))
 
     def drain(self) -> list[Tapped]:
         """All packets held, oldest first; the ring is empty afterwards."""

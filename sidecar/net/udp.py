@@ -22,6 +22,8 @@ _IP_RECVERR = 11
 _IPV6_RECVERR = 25
 _MSG_ERRQUEUE = 0x2000
 _LARGEST = 65535
+_BUFFER = 4 << 20
+"""Octets that may wait in the kernel, as far as it allows: a burst of calls, or a moment without the processor, must cost no message."""
 
 
 class SipSocket(asyncio.DatagramProtocol):
@@ -99,6 +101,7 @@ def _bound(addr: Addr) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
             # An IPv4 peer must not appear as ::ffff:…, which no configured network contains.

@@ -16,7 +16,7 @@ from control.contract.call import Model, Turn
 from sidecar.b2bua import effects as e
 from sidecar.clocks import Addr, Mono, Wall
 from sidecar.identity.digest import redact_message
-from sidecar.turns.measurement import Measured
+from sidecar.turns.measured import Measured
 
 Value = str | int | float | bool | dict[str, float]
 Fields = dict[str, Value]

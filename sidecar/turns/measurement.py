@@ -5,14 +5,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
-from control.contract.call import BargeIn, Media, RelayDelay, Speech, Turn
+from control.contract.call import Media, RelayDelay, Turn
 from sidecar.clocks import Mono
 from sidecar.media.codec import Codec
 from sidecar.media.relay import Leg
 from sidecar.speech.detector import NAME
 from sidecar.turns.floor import fold
+from sidecar.turns.measured import Measured
 from sidecar.turns.settings import MeasureSettings
 from sidecar.turns.side import Side
 from sidecar.turns.spans import Span, bridge, without
@@ -20,20 +20,6 @@ from sidecar.turns.sums import speech
 
 _EARLY_PACKETS = 256
 _DEFAULTS = MeasureSettings()
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """The final figures of a call."""
-
-    turns: list[Turn]
-    barge_ins: list[BargeIn]
-    speech: Speech
-    media: Media
-    greeting_ms: float | None
-    """200 OK → first agent speech."""
-    first_agent_rtp_ms: float | None
-    """Call time of the agent's first RTP packet; negative for early media."""
 
 
 class Measurement:

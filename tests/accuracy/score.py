@@ -9,7 +9,8 @@ import numpy as np
 
 from control.contract.call import RelayDelay
 from sidecar.clocks import Mono
-from sidecar.turns.measurement import Measured, Measurement
+from sidecar.turns.measured import Measured
+from sidecar.turns.measurement import Measurement
 from tests.accuracy.line import ANSWER, Call
 from tests.accuracy.scene import Scene, Spans
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -160,3 +162,20 @@ def test_sigterm_ends_with_status_0(tmp_path: Path, half: str) -> None:
     with running(half, tmp_path, settings) as product:
         assert product.stop() == 0
     assert product.plain == []
+
+
+def test_a_call_outlives_the_analysis_process(tmp_path: Path) -> None:
+    host, edge = loopback(), loopback()
+    edge_port = free_port(edge)
+    settings = sidecar_settings(host, f"sip:agent@{edge}:{edge_port}", f"http://{host}:9")
+    with running("sidecar", tmp_path / "sidecar", settings) as sidecar, one_call(tmp_path, sip_of(sidecar), edge, edge_port, 4_000) as pair:
+        admin = sidecar.event("ready")["admin"]
+        until("the answer", lambda: any(call["answered_at"] for call in get_json(f"{admin}/v1/calls")["calls"]))
+        until("the analysis of the call", lambda: get_json(f"{admin}/v1/state")["analysis"]["calls"] == 1)
+        first = get_json(f"{admin}/v1/state")["analysis"]["pid"]
+        os.kill(first, signal.SIGKILL)
+        until("another process", lambda: get_json(f"{admin}/v1/state")["analysis"]["pid"] != first)
+        assert [(figures.successful, figures.failed) for figures in (peer.wait(30.0) for peer in pair)] == [(1, 0)] * 2
+        assert sidecar.event("call ended")["reason"] == "completed"
+        assert [event["event"] for event in sidecar.faults] == ["analysis lost"]
+        until("the trace to be complete", lambda: get_json(f"{admin}/v1/state")["reporter"]["spool"]["open"] == 0)

@@ -86,9 +86,9 @@ class Product:
         return [event for event in self.events if event.get("level") in ("error", "critical")] + self.plain
 
     def memory_kb(self) -> int:
-        """Resident memory."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
+        """Resident memory, with that of the processes it started."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return sum(_resident_kb(pid) for pid in (str(self.process.pid), *children))
 
     def open_files(self) -> int:
         """File descriptors, sockets included."""
@@ -117,6 +117,11 @@ class Product:
             self._reader.join(5.0)
         if self.process.stderr is not None:
             self.process.stderr.close()
+
+
+def _resident_kb(pid: str) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
 
 
 def command(half: str, config: Path) -> list[str]:

@@ -20,6 +20,6 @@ def test_a_full_ring_drops_the_oldest_and_says_so() -> None:
     for i in range(10):
         ring.offer("A", bytes([i]), Mono(i))
     assert ring.dropped == 7
-    assert [p.data[0] for p in ring.drain()] == [7, 8, 9]
+    assert [data[0] for _, data, _ in ring.drain()] == [7, 8, 9]
     ring.offer("A", b"x", Mono(11.0))
     assert ring.dropped == 7

@@ -7,7 +7,7 @@ from sidecar.b2bua import effects as e
 from sidecar.clocks import Mono, Wall
 from sidecar.sip.flow import Flow
 from sidecar.trace.recorder import Recorder
-from sidecar.turns.measurement import Measured
+from sidecar.turns.measured import Measured
 
 CALL = "4bf92f3577b34da6a3ce929d0e0e4736"
 EPOCH = 1_772_366_400.0

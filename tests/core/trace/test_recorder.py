@@ -15,7 +15,7 @@ from sidecar.b2bua import effects as e
 from sidecar.clocks import Mono, Wall
 from sidecar.sip.flow import Flow
 from sidecar.trace.recorder import Recorder, rfc3339
-from sidecar.turns.measurement import Measured
+from sidecar.turns.measured import Measured
 
 CALL = "0123456789abcdef0123456789abcdef"
 CALLER, OURS = ("192.0.2.7", 5062), ("192.0.2.1", 5060)

@@ -10,7 +10,8 @@ import pytest
 from control.contract.call import RelayDelay
 from sidecar.clocks import Mono
 from sidecar.media.codec import TELEPHONE_EVENT, Codec
-from sidecar.turns.measurement import Measured, Measurement
+from sidecar.turns.measured import Measured
+from sidecar.turns.measurement import Measurement
 from tests.support.speech_call import Audio, Track, voice
 from tests.support.speech_codec import coded
 

@@ -11,7 +11,8 @@ import pytest
 from control.contract.call import RelayDelay, Turn
 from sidecar.clocks import Mono
 from sidecar.media.codec import STATIC, TELEPHONE_EVENT, Codec
-from sidecar.turns.measurement import Measured, Measurement
+from sidecar.turns.measured import Measured
+from sidecar.turns.measurement import Measurement
 from tests.support.speech_call import Conversation, Network, Sender, Track, conversation, merged, voice
 
 ANSWER = 5000.0

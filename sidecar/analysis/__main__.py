@@ -1,0 +1,43 @@
+"""The analysis process: reads requests from the descriptor it was given, answers each, ends when the sidecar has closed its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from typing import BinaryIO, Final
+
+from sidecar.analysis.calls import Calls
+from sidecar.analysis.work import LENGTH, packed, unpacked
+from sidecar.net.process import settle
+
+NICENESS: Final = 5
+"""Where the processors are all taken, calls come first and their figures a little later."""
+
+
+def main() -> None:
+    """Serve until the sidecar is gone."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # sent to the whole group: the sidecar drains, and needs us until it has
+    os.nice(NICENESS)
+    with socket.socket(fileno=int(sys.argv[1])) as sock, sock.makefile("rb") as requests:
+        calls = Calls()
+        settle()
+        sock.sendall(packed(os.getpid()))
+        while (body := _frame(requests)) is not None:
+            sock.sendall(packed(calls.answer(unpacked(body))))
+
+
+def _frame(requests: BinaryIO) -> bytes | None:
+    """The body of the next frame; None when the sidecar has gone, also in the middle of one."""
+    head = requests.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        return None
+    (length,) = LENGTH.unpack(head)
+    body = requests.read(length)
+    return body if len(body) == length else None
+
+
+if __name__ == "__main__":
+    main()

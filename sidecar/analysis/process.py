@@ -1,0 +1,157 @@
+"""The sidecar's end of its analysis process: one request at a time, and a new process where the old one died."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import structlog
+
+from control.contract.call import Turn
+from sidecar.analysis.work import LENGTH, Ended, Finish, Look, Request, packed, unpacked
+from sidecar.clocks import Mono
+from sidecar.net.errors import StartError
+from sidecar.turns.measured import Measured
+
+log = structlog.get_logger()
+
+START_TIMEOUT: Final = 30.0
+"""Seconds for a new process to have loaded what it needs."""
+STOP_TIMEOUT: Final = 5.0
+_BUFFER: Final = 1 << 20
+
+
+class AnalysisLost(Exception):
+    """The analysis process died with the figures of the calls that it knew. The text says how it ended."""
+
+
+class AnalysisProcess:
+    """Asks the process; requests are answered one at a time, in the order in which they were asked."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._closing = False
+        self.known: set[str] = set()
+        """Calls that the present process has heard of."""
+        self.lost: set[str] = set()
+        """Calls whose figures died with an earlier process: what is left of them would be no measurement."""
+        self.deaths = 0
+
+    async def start(self) -> None:
+        """Start the process and wait until it is there. Raises StartError."""
+        try:
+            await self._start()
+        except AnalysisLost as error:
+            raise StartError(f"the analysis process did not start: {error}") from error
+
+    async def look(self, calls: Sequence[tuple[str, Sequence[Any]]], now: Mono) -> list[tuple[str, list[Turn]]]:
+        """Feed calls their work; the turns of each that are new or better known. A call whose figures are lost is left out."""
+        calls = [(call, work) for call, work in calls if call not in self.lost]
+        self.known.update(call for call, _ in calls)
+        turns: list[list[Turn]] | None = await self._ask(Look(calls, now))
+        return [] if turns is None else [(call, found) for (call, _), found in zip(calls, turns, strict=True)]
+
+    async def finish(self, calls: Sequence[Ended]) -> list[Measured | None]:
+        """The final figures of calls, in their order; None where a call was not answered or its figures are lost."""
+        asked = [ended for ended in calls if ended.call not in self.lost]
+        found: list[Measured | None] | None = await self._ask(Finish(asked))
+        figures = {} if found is None else {ended.call: one for ended, one in zip(asked, found, strict=True)}
+        for ended in calls:
+            self.known.discard(ended.call)
+            self.lost.discard(ended.call)
+        return [figures.get(ended.call) for ended in calls]
+
+    async def stop(self) -> None:
+        """Let the process end; kill it if it does not."""
+        self._closing = True
+        process = self._process
+        await self._hang_up()
+        if process is not None and process.returncode is None:
+            try:
+                async with asyncio.timeout(STOP_TIMEOUT):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+    def describe(self) -> dict[str, object]:
+        """The process and what it holds."""
+        return {
+            "pid": self._process.pid if self._process is not None else None,
+            "calls": len(self.known),
+            "lost": len(self.lost),
+            "deaths": self.deaths,
+        }
+
+    async def _ask(self, request: Request) -> Any:
+        """The answer; None where the process died over the question (then there is a new one)."""
+        if not request.calls:
+            return []
+        async with self._turn:
+            try:
+                return await self._exchange(packed(request))
+            except AnalysisLost as error:
+                self.deaths += 1
+                self.lost |= self.known
+                log.error("analysis lost", cause=str(error), calls=len(self.known), note="these calls go on without figures")
+                self.known.clear()
+                await self._restart()
+                return None
+
+    async def _exchange(self, frame: bytes) -> Any:
+        """Raises AnalysisLost."""
+        if self._reader is None or self._writer is None:
+            raise AnalysisLost("it is not running")
+        try:
+            self._writer.write(frame)
+            await self._writer.drain()
+            (length,) = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
+            return unpacked(await self._reader.readexactly(length))
+        except (asyncio.IncompleteReadError, OSError) as error:
+            status = await self._process.wait() if self._process is not None else None
+            raise AnalysisLost(f"the process ended with status {status}") from error
+
+    async def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            for end in (ours, theirs):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "sidecar.analysis",
+                str(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+            )
+        self._reader, self._writer = await asyncio.open_connection(sock=ours)
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                await self._exchange(b"")
+        except TimeoutError as error:
+            self._process.kill()
+            raise AnalysisLost(f"it said nothing for {START_TIMEOUT:g} s") from error
+
+    async def _restart(self) -> None:
+        await self._hang_up()
+        if self._closing:
+            return
+        try:
+            await self._start()
+        except (AnalysisLost, OSError) as error:
+            log.error("analysis not restarted", cause=str(error), note="tried again with the next packets")
+
+    async def _hang_up(self) -> None:
+        writer, self._reader, self._writer = self._writer, None, None
+        if writer is not None:
+            writer.close()
+            with contextlib.suppress(OSError):  # it has gone already, which is what we want
+                await writer.wait_closed()

@@ -1,0 +1,90 @@
+"""What crosses between the sidecar and its analysis process: plain values, pickled, each frame after its length."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from control.contract.call import RelayDelay, Turn
+from sidecar.clocks import Mono
+from sidecar.media.codec import Codec
+from sidecar.media.relay import Leg
+from sidecar.media.tap import Tapped
+from sidecar.turns.measured import Measured
+
+LENGTH: Final = struct.Struct(">Q")
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """The party of `leg` may send these payload types from now on."""
+
+    leg: Leg
+    codecs: Mapping[int, Codec]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The 200 OK left towards the caller: call time 0."""
+
+    at: Mono
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The party of `leg` put the call on hold, or took it back."""
+
+    leg: Leg
+    held: bool
+    at: Mono
+
+
+Work = Tapped | Negotiated | Answered | Hold
+"""What one call's measurement is told, in the order in which it happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Feed the calls their work and say which turns are new. Answered with `list[list[Turn]]`, in the order of `calls`."""
+
+    calls: Sequence[tuple[str, Sequence[Work]]]
+    now: Mono
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A call that is over, with the last of its work and what its relay counted. `answered` false: nothing is to be measured."""
+
+    call: str
+    work: Sequence[Work]
+    answered: bool
+    at: Mono
+    tap_dropped: int
+    refused: int
+    relay_delay: RelayDelay
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Give the final figures of the calls and forget them. Answered with `list[Measured | None]`, in the order of `calls`."""
+
+    calls: Sequence[Ended]
+
+
+Request = Look | Finish
+Turns = list[list[Turn]]
+Figures = list[Measured | None]
+
+
+def packed(value: object) -> bytes:
+    """A value as a frame."""
+    body = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    return LENGTH.pack(len(body)) + body
+
+
+def unpacked(body: bytes) -> Any:
+    """The value of a frame's body. Only for what this program wrote itself."""
+    return pickle.loads(body)  # noqa: S301 - both ends of the socket pair are this program
