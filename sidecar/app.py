@@ -30,7 +30,7 @@ from sidecar.identity.inbound import Policy
 from sidecar.identity.presets import Preset
 from sidecar.net.clock import mono
 from sidecar.net.errors import StartError
-from sidecar.net.process import settle
+from sidecar.net.process import give_back, settle
 from sidecar.net.random_ids import RandomIds
 from sidecar.net.rtp import NoPorts, PortPool
 from sidecar.net.udp import SipSocket
@@ -51,6 +51,8 @@ ANALYSIS_PERIOD = 0.2
 """Seconds between two looks of the analysis at what the tap holds."""
 ANALYSIS_SHARE = 32
 """Calls that are looked at in one request: the final figures of other calls wait for its answer."""
+QUIET_PERIOD = 5.0
+"""Seconds between two looks at whether the sidecar has nothing to do, and memory of the last calls to give back."""
 CONCLUDE_AFTER = 0.05
 """Seconds from a call's end to its final figures: calls that end together share a request."""
 
@@ -109,6 +111,7 @@ class Sidecar:
             async with asyncio.TaskGroup() as tasks:
                 reporting = tasks.create_task(self.reporter.run(), name="reporter")
                 analysis = tasks.create_task(self._analyse(), name="analysis")
+                tidying = tasks.create_task(self._tidy(), name="tidying")
                 self._tasks = tasks
                 settle()
                 log.info(
@@ -123,8 +126,9 @@ class Sidecar:
                 await self._drain()
                 analysis.cancel()
                 reporting.cancel()
+                tidying.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.gather(analysis, reporting)
+                    await asyncio.gather(analysis, reporting, tidying)
             self._flush()
             kept = await self.reporter.flush(config.drain.flush_s)
             log.info("stopped", traces_left_in_spool=kept, calls=dict(self.ended))
@@ -277,6 +281,15 @@ class Sidecar:
                 for call, turns in await self.analysis.look(work, mono()):
                     if (session := self.sessions.get(call)) is not None:
                         session.note(turns)
+
+    async def _tidy(self) -> None:
+        """Where no call is live, give back the memory of those that were, until the last of their transactions is gone."""
+        seen = 0
+        while True:
+            await asyncio.sleep(QUIET_PERIOD)
+            if not self.sessions and (lingering := self.engine.layer.pending) != seen:
+                seen = lingering
+                give_back()
 
     async def _conclude(self) -> None:
         """Final figures for the calls that have ended."""

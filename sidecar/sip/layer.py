@@ -231,6 +231,11 @@ class TransactionLayer:
                 self._schedule(machine)
         return None
 
+    @property
+    def pending(self) -> int:
+        """How many transactions there are, those included that wait for retransmissions only."""
+        return len(self._by_tx)
+
     def take(self) -> list[Output]:
         """All outputs since the last call, in order."""
         out = self._out.copy()

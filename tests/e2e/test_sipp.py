@@ -155,6 +155,20 @@ def test_calls_leave_nothing_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.load
+def test_the_second_thousand_calls_take_no_more_memory_than_the_first(tmp_path: Path) -> None:
+    """What the allocator keeps for the next calls is kept once; what calls leave behind would add up."""
+    with bench(tmp_path) as run:
+        held = []
+        for _ in range(3):
+            run.run("caller", "agent", calls=1000, rate=40)
+            run.quiet()
+            until("the last transaction gone", lambda: not any(run.admin("/v1/state")["engine"]["transactions"].values()), seconds=60.0)
+            held.append(run.sidecar.memory_kb())
+        assert max(held[1:]) - held[0] < 16_384
+        assert run.admin("/v1/state")["engine"]["calls"] == 0
+
+
+@pytest.mark.load
 def test_a_thousand_calls_at_fifty_a_second_leave_nothing_behind(tmp_path: Path) -> None:
     _calls_leave_nothing_behind(tmp_path, calls=1000, rate=50)
 
@@ -182,7 +196,7 @@ def _calls_leave_nothing_behind(tmp_path: Path, *, calls: int, rate: int) -> Non
         assert after["rtp_port_pairs_free"] == warm["rtp_port_pairs_free"]
         assert (after["engine"]["calls"], after["engine"]["dialogs"]) == (0, 0)
         until("every file closed but those of the start", lambda: run.sidecar.open_files() <= files)  # a sync may still be under way
-        # RFC 3261 keeps ended transactions for 32 s, four of them a call; nothing else of a call may stay but the allocator's own reserve.
+        # RFC 3261 keeps ended transactions for 32 s; nothing else of a call may stay but the allocator's own reserve.
         assert run.sidecar.memory_kb() - memory < 40 * calls + 16_384
         assert run.sidecar.faults == []
 
