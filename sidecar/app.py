@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import secrets
 import signal
-import socket
 import sys
 from collections import Counter
 from datetime import UTC, datetime
@@ -29,14 +28,17 @@ from sidecar.identity.digest import Credentials, DigestServer
 from sidecar.identity.inbound import Policy
 from sidecar.identity.presets import Preset
 from sidecar.net.clock import mono
+from sidecar.net.dns import Resolver
 from sidecar.net.errors import StartError
 from sidecar.net.process import give_back, settle
 from sidecar.net.random_ids import RandomIds
 from sidecar.net.rtp import NoPorts, PortPool
-from sidecar.net.udp import SipSocket
+from sidecar.net.tls import TlsSettings
+from sidecar.net.transport import Transports
 from sidecar.reporter.reporter import Reporter
 from sidecar.reporter.spool import Spool, SpoolError
 from sidecar.session import Session
+from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.flow import Flow
 from sidecar.sip.uri import SipUri
 from sidecar.status import Status
@@ -63,7 +65,6 @@ class Sidecar:
     def __init__(self, config: SidecarConfig) -> None:
         self.config = config
         self._loop = asyncio.get_running_loop()
-        self._sockets: dict[tuple[str, int], SipSocket] = {}
         self.sessions: dict[str, Session] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = Mono(0.0)
@@ -95,11 +96,12 @@ class Sidecar:
             self.exports = Exports(config, self.reporter)
             stack.push_async_callback(self.exports.stop)
             await self.exports.start()
-            listeners = await self._listen(stack)
-            host = config.sip.addresses[0][0]
-            self.pool = PortPool(host, *config.media.ports)
-            self._media_host = config.sip.advertise or host
-            self.engine = Engine(_settings(config, listeners), RandomIds())
+            self.resolver = Resolver()
+            self.pool = PortPool(*config.media.ports)
+            # Whoever calls before every listener is there is told to come back.
+            self.engine = Engine(_settings(config, ()), RandomIds())
+            self.engine.draining = True
+            self.engine = Engine(_settings(config, await self._listen(stack)), RandomIds())
             admin = AdminServer(Status(self), parse_listen(config.admin.listen))
             try:
                 await admin.start()
@@ -117,7 +119,7 @@ class Sidecar:
                 log.info(
                     "ready",
                     name=config.name,
-                    sip=[f"udp://{addr[0]}:{addr[1]}" for addr in self._sockets],
+                    sip=[str(endpoint) for endpoint in self.transports.local],
                     admin=f"http://{admin.address[0]}:{admin.address[1]}",
                     control=config.control.url,
                     routes=[route.name for route in config.routes],
@@ -134,13 +136,20 @@ class Sidecar:
             log.info("stopped", traces_left_in_spool=kept, calls=dict(self.ended))
 
     async def _listen(self, stack: contextlib.AsyncExitStack) -> tuple[Listener, ...]:
-        listeners = []
-        for addr in self.config.sip.addresses:
-            sip = await SipSocket.open(addr, self._received, self._send_refused)
-            stack.callback(sip.close)
-            self._sockets[sip.local] = sip
-            listeners.append(Listener(sip.local, (self.config.sip.advertise or sip.local[0], sip.local[1])))
-        return tuple(listeners)
+        """Open every transport. Raises StartError."""
+        sip = self.config.sip
+        settings = TlsSettings(**sip.tls.model_dump())
+        self.transports = Transports(self._received, self._refused, self._malformed, settings=settings)
+        stack.push_async_callback(self.transports.aclose)
+        await self.transports.open(sip.endpoints)
+        self._send = self.transports.send
+        return tuple(
+            Listener(bound.addr, (sip.advertised(bound.addr[0]), bound.addr[1]), bound.transport) for bound in self.transports.local
+        )
+
+    def reload_certificates(self) -> None:
+        """Read the TLS files again, for connections from now on. Raises StartError when they are unusable; the old ones stay in force."""
+        self.transports.reload()
 
     async def _drain(self) -> None:
         """New calls get 503; live ones may end until the deadline, then they are hung up and their traces completed."""
@@ -169,12 +178,12 @@ class Sidecar:
         self.engine.receive(data, flow, mono())
         self._pump()
 
-    def _send_refused(self, flow: Flow) -> None:
-        # Called from within the pump: the engine hears of it in the next turn of the loop.
-        self._loop.call_soon(self._refused_later, flow)
+    def _refused(self, flow: Flow, detail: str) -> None:
+        self.engine.transport_failed(flow, mono(), detail)
+        self._pump()
 
-    def _refused_later(self, flow: Flow) -> None:
-        self.engine.transport_failed(flow, mono())
+    def _malformed(self, head: bytes, error: MalformedMessage, flow: Flow) -> None:
+        self.engine.malformed(head, error, flow)
         self._pump()
 
     def _fire(self, due: Mono) -> None:
@@ -203,17 +212,17 @@ class Sidecar:
     def _perform(self, effect: e.Effect, now: Mono) -> None:
         match effect:
             case e.SendSip(data, flow):
-                self._sockets[flow.local].send(data, flow)
-            case e.OpenMedia(call, m_line):
-                self._open_media(call, m_line, now)
+                self._send(data, flow, flow.peer)
+            case e.OpenMedia(call, m_line, hosts):
+                self._open_media(call, m_line, hosts, now)
             case e.MediaDescribed():
                 self._session(effect.call).described(effect, now)
-            case e.Resolve(token, host):
-                self._tasks.create_task(self._resolve(token, host), name=f"resolve {host}")
+            case e.Resolve(token):
+                self._tasks.create_task(self._resolve(effect), name=f"resolve {token}")
             case e.Refused(reason, source, method):
                 log.warning("request refused", reason=reason, source=f"{source[0]}:{source[1]}", method=method)
             case e.Started():
-                self.sessions[effect.call] = Session(effect.call, self.config.name, self.exports, self.pool, self._media_host)
+                self.sessions[effect.call] = Session(effect.call, self.config.name, self.exports, self.pool, self.config.sip.advertised)
                 self._idle.clear()
                 self.exports.sip(effect)
                 self._session(effect.call).record(effect, now)
@@ -249,21 +258,17 @@ class Sidecar:
         for session in touched.values():
             session.flush()
 
-    def _open_media(self, call: str, m_line: int, now: Mono) -> None:
+    def _open_media(self, call: str, m_line: int, hosts: tuple[str, str], now: Mono) -> None:
         try:
-            ports = self.sessions[call].open_media(m_line)
+            ports = self.sessions[call].open_media(m_line, hosts)
         except NoPorts as error:
             self.engine.media_failed(call, m_line, str(error), now)
         else:
             self.engine.media_opened(call, m_line, ports, now)
 
-    async def _resolve(self, token: str, host: str) -> None:
-        try:
-            found = await self._loop.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
-            answer, detail = str(found[0][4][0]), ""
-        except OSError as error:
-            answer, detail = None, f"{host} does not resolve: {error.strerror}"
-        self.engine.resolved(token, answer, detail, mono())
+    async def _resolve(self, asked: e.Resolve) -> None:
+        found = await self.resolver.locate(SipUri.parse(asked.token), transports=asked.transports, families=asked.families)
+        self.engine.resolved(asked.token, found.targets, found.failure, mono())
         self._pump()
 
     # -- analysis ----------------------------------------------------------------------------------------------------------------------
@@ -322,6 +327,7 @@ def _settings(config: SidecarConfig, listeners: tuple[Listener, ...]) -> Setting
         digest=digest,
         evaluator_networks=tuple(ip_network(network, strict=False) for network in config.evaluators.networks),
         evaluator_users=frozenset(config.evaluators.digest_users),
+        largest_datagram=config.sip.datagram,
     )
 
 
@@ -340,4 +346,5 @@ def _route(route: RouteConfig, own_preset: Preset | None) -> Route:
         simulation=route.simulation,
         policy=Policy(route.identity.claim, frozenset(route.identity.reject)),
         allow=tuple(route.allow),
+        redirects=tuple(route.redirects),
     )

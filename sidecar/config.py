@@ -20,6 +20,7 @@ from sidecar.clocks import Addr
 from sidecar.identity.findings import FINDINGS
 from sidecar.identity.presets import PRESETS, Preset, preset_from_values
 from sidecar.net import hep, otlp
+from sidecar.sip.endpoint import TRANSPORTS, Endpoint
 from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.uri import SipUri
 
@@ -40,8 +41,9 @@ def _sip_uri(value: str) -> str:
         uri = SipUri.parse(value)
     except MalformedMessage as error:
         raise ValueError(f"{value!r} is not a SIP URI ({error.detail}); write sip:user@host:port") from error
-    if uri.scheme != "sip" or (uri.param("transport") or "udp").lower() != "udp":
-        raise ValueError(f"{value!r}: this version dials sip: over UDP only; write sip:user@host:port")
+    transport = uri.param("transport")
+    if transport is not None and (transport.lower() not in TRANSPORTS or (uri.secure and transport.lower() == "udp")):
+        raise ValueError(f"{value!r}: {uri.scheme}: over {transport or 'nothing'} is not spoken here; write ;transport=udp, tcp or tls")
     return value
 
 
@@ -52,14 +54,11 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
-def parse_listen(value: str, *, scheme: str | None = None) -> Addr:
-    """`udp://127.0.0.1:5060` or `127.0.0.1:9090` as an address. Raises ValueError."""
-    text = value if "//" in value else f"//{value}"
-    url = urlsplit(text)
-    if scheme is not None and url.scheme != scheme:
-        raise ValueError(f"{value!r}: this version listens on {scheme}:// only")
+def parse_listen(value: str) -> Addr:
+    """`127.0.0.1:9090` as an address. Raises ValueError."""
+    url = urlsplit(value if "//" in value else f"//{value}")
     if url.hostname is None or url.port is None:
-        raise ValueError(f"{value!r} needs a host and a port, as in {scheme + '://' if scheme else ''}127.0.0.1:5060")
+        raise ValueError(f"{value!r} needs a host and a port, as in 127.0.0.1:9090")
     ipaddress.ip_address(url.hostname)
     return url.hostname, url.port
 
@@ -117,29 +116,44 @@ class Sip(Section):
     """Where the sidecar listens, and under which host it is reached."""
 
     listen: list[str] = Field(default=["udp://127.0.0.1:5060"], min_length=1)
-    advertise: str | None = None
+    advertise: str | list[str] | None = None
+    datagram: int = Field(default=1300, ge=500, le=65000)
     tls: Tls = Tls()
 
     @field_validator("listen")
     @classmethod
     def _listen(cls, value: list[str]) -> list[str]:
         for entry in value:
-            if urlsplit(entry).scheme not in ("udp", "tcp", "tls"):
-                raise ValueError(f"{entry!r} is no udp://, tcp:// or tls:// address")
-            parse_listen(entry)
-            parse_listen(entry, scheme="udp")
+            Endpoint.parse(entry)
         return value
 
     @property
-    def addresses(self) -> list[Addr]:
-        """The addresses to listen on."""
-        return [parse_listen(entry, scheme="udp") for entry in self.listen]
+    def endpoints(self) -> list[Endpoint]:
+        """Where to listen."""
+        return [Endpoint.parse(entry) for entry in self.listen]
+
+    def advertised(self, host: str) -> str:
+        """The host to write into Via, Contact and SDP for a listener at `host`: the first to advertise that is a name or of its family."""
+        given = [self.advertise] if isinstance(self.advertise, str) else self.advertise or []
+        return next((own for own in given if _family(own) in (None, _family(host))), host)
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
-        if self.advertise is None and any(ipaddress.ip_address(host).is_unspecified for host, _ in self.addresses):
-            raise ValueError("listening on every address needs `advertise`: the host under which peers reach this sidecar")
+        for endpoint in self.endpoints:
+            host = endpoint.addr[0]
+            if ipaddress.ip_address(host).is_unspecified and self.advertised(host) == host:
+                raise ValueError(f"listening on {host} needs `advertise`: the host under which peers reach this sidecar in its family")
+            if endpoint.transport == "tls" and self.tls.certificate is None:
+                raise ValueError(f"{endpoint} needs sip.tls.certificate, and sip.tls.key unless that file holds it")
         return self
+
+
+def _family(host: str) -> int | None:
+    """4 or 6; None for a name."""
+    try:
+        return ipaddress.ip_address(host).version
+    except ValueError:
+        return None
 
 
 class DigestUser(Section):
@@ -201,6 +215,7 @@ class Route(Section):
     target: TargetUri
     direction: Literal["inbound", "outbound"] = "inbound"
     allow: list[RecipientHost] = []
+    redirects: list[RecipientHost] = []
     username: str | None = None
     password: SecretStr | None = None
     password_file: Path | None = None
@@ -333,6 +348,14 @@ class SidecarConfig(BaseSettings):
             if route.platform not in platforms and "presets" in info.data:
                 raise ValueError(f"route {route.name}: no carriage preset {route.platform!r}; there are: {', '.join(sorted(platforms))}")
         return value
+
+    @model_validator(mode="after")
+    def _secure_targets(self) -> Self:
+        """8.1.1.8 of RFC 3261: who dials a sips: URI is to be reached by one."""
+        for route in self.routes:
+            if route.target[:5].lower() == "sips:" and not any(endpoint.transport == "tls" for endpoint in self.sip.endpoints):
+                raise ValueError(f"route {route.name}: a sips: target needs a tls:// address in sip.listen")
+        return self
 
     @model_validator(mode="after")
     def _evaluators_may_call(self) -> Self:

@@ -29,6 +29,7 @@ from sidecar.net.dns import Resolver
 from sidecar.net.errors import StartError
 from sidecar.net.tls import TlsSettings
 from sidecar.sip.endpoint import Endpoint
+from sidecar.sip.routing import default_port
 from sidecar.sip.uri import SipUri
 from sidecar.verify.judge import narrower, scope
 from sidecar.verify.reach import reach, tcp_refusal
@@ -194,22 +195,22 @@ def _media(config: SidecarConfig) -> Iterator[Fault]:
 
 def _advertised(config: SidecarConfig) -> Iterator[Fault]:
     """Addresses in Via, Contact and SDP that the targets could not answer to."""
-    own = config.sip.advertise
-    listening = [Endpoint.parse(entry).addr[0] for entry in config.sip.listen]
-    hosts = [own] if own is not None else dict.fromkeys(listening)
+    listening = {endpoint.addr[0]: config.sip.advertised(endpoint.addr[0]) for endpoint in config.sip.endpoints}
     for route in config.routes:
         target = SipUri.parse(route.target).host
-        for host in hosts:
-            if narrower(host, target):
+        for host in dict.fromkeys(listening.values()):
+            # An address of the other family is never shown to that target.
+            if narrower(host, target) and (":" in host) == (":" in target):
                 what = f"{host} is a {scope(host)} address, and route {route.name} leads to {target}, a {scope(target)} one"
                 yield Fault(
                     "warning", "sip.advertise", what, "set it to the host under which the edge reaches this sidecar, unless NAT is meant"
                 )
-    scopes = {scope(host) for host in listening if not ipaddress.ip_address(host).is_unspecified}
-    if own is not None and scope(own) == "loopback" and scopes - {"loopback"}:
-        yield Fault(
-            "error", "sip.advertise", f"{own} leads every peer to itself", "set it to an address under which this machine is reached"
-        )
+    for host, own in listening.items():
+        if scope(own) == "loopback" and own != host and scope(host) != "loopback" and not ipaddress.ip_address(host).is_unspecified:
+            yield Fault(
+                "error", "sip.advertise", f"{own} leads every peer to itself", "set it to an address under which this machine is reached"
+            )
+            return
 
 
 def _callers(config: SidecarConfig) -> Iterator[Fault]:
@@ -220,10 +221,10 @@ def _callers(config: SidecarConfig) -> Iterator[Fault]:
             f"{wide[0]} lets everybody place calls",
             "name the networks of your callers, or set callers.digest",
         )
-    listening = [Endpoint.parse(entry) for entry in config.sip.listen]
     for route in config.routes:
         uri = SipUri.parse(route.target)
-        if any((uri.host, uri.port or 5060) == endpoint.addr for endpoint in listening):
+        transport = "tls" if uri.secure else (uri.param("transport") or "udp").lower()
+        if Endpoint(transport, (uri.host, uri.port or default_port(transport))) in config.sip.endpoints:
             yield Fault("error", f"routes.{route.name}.target", f"{route.target} is this sidecar itself", "name the agent's edge")
     url = urlsplit(config.control.url)
     if config.control.token is not None and url.scheme == "http" and scope(url.hostname or "") == "public":
@@ -233,12 +234,9 @@ def _callers(config: SidecarConfig) -> Iterator[Fault]:
 def _files(config: SidecarConfig) -> Iterator[Fault]:
     """Files and folders that are needed at the start. Secrets were read when the file was loaded."""
     try:
-        contexts = tls.load(TlsSettings(**config.sip.tls.model_dump()))
+        tls.load(TlsSettings(**config.sip.tls.model_dump()))
     except StartError as error:
         yield Fault("error", "sip.tls", str(error), "correct the file")
-    else:
-        if contexts.server is None and any(entry.startswith("tls:") for entry in config.sip.listen):
-            yield Fault("error", "sip.tls.certificate", "is missing, and sip.listen has a tls:// address", "set certificate and key")
     secrets = [(f"routes.{route.name}.password_file", route.password_file) for route in config.routes]
     users = config.callers.digest.users if config.callers.digest is not None else {}
     secrets += [(f"callers.digest.users.{name}.password_file", user.password_file) for name, user in users.items()]

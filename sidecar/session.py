@@ -36,7 +36,8 @@ class Sink(Protocol):
 class Session:
     """From the call's first fact to its last."""
 
-    def __init__(self, call: str, sidecar: str, sink: Sink, pool: PortPool, advertised: str) -> None:
+    def __init__(self, call: str, sidecar: str, sink: Sink, pool: PortPool, advertised: Callable[[str], str]) -> None:
+        """`advertised` says for an address of ours under which host others know it."""
         self.call = call
         self.ended: e.Ended | None = None
         self._recorder = Recorder(call, sidecar)
@@ -45,6 +46,7 @@ class Session:
         self._advertised = advertised
         self._loop = asyncio.get_running_loop()
         self._lines: dict[int, MediaLine] = {}
+        self._hosts: dict[e.Leg, str] = {}
         self._ring = Ring(RING_CAPACITY)
         self._measured_line: int | None = None
         self._answered = False
@@ -88,12 +90,15 @@ class Session:
             case _:
                 pass
 
-    def open_media(self, m_line: int) -> PortPairs:
-        """Bind the ports of an m-line. Raises NoPorts."""
+    def open_media(self, m_line: int, hosts: tuple[str, str]) -> PortPairs:
+        """Bind the ports of an m-line, leg A's and leg B's each on its host; what was bound for it before is closed. Raises NoPorts."""
         if self._measured_line is None:
             self._measured_line = m_line
-        line = MediaLine(self._pool, self._loop, self._ring if m_line == self._measured_line else None)
+        if (former := self._lines.pop(m_line, None)) is not None:
+            former.close()
+        line = MediaLine(self._pool, hosts, self._loop, self._ring if m_line == self._measured_line else None)
         self._lines[m_line] = line
+        self._hosts = {"A": hosts[0], "B": hosts[1]}
         return PortPairs(line.ports("A"), line.ports("B"))
 
     def described(self, fact: e.MediaDescribed, now: Mono) -> None:
@@ -113,7 +118,7 @@ class Session:
         self._tell(Hold(fact.leg, description.held, now))
         first = next(iter(codecs.values()), None)
         name = first.name if first is not None else "unknown"
-        local = (self._advertised, line.ports(fact.leg)[0])
+        local = (self._advertised(self._hosts[fact.leg]), line.ports(fact.leg)[0])
         self._lines_due.append(self._recorder.media_opened(fact.leg, name, local, rtp, now, wall()))
 
     # -- analysis ----------------------------------------------------------------------------------------------------------------------

@@ -59,6 +59,8 @@ class Status:
             "rtp_port_pairs_free": self._sidecar.pool.free,
             "analysis": self._sidecar.analysis.describe(),
             "reporter": self._sidecar.reporter.describe(),
+            "transports": self._sidecar.transports.describe(),
+            "resolver": self._sidecar.resolver.describe(),
             "exports": self._sidecar.exports.describe(),
         }
 

@@ -33,17 +33,26 @@ class Bodies:
     def __init__(self, call: str, emit: Callable[[Effect], None]) -> None:
         self.ports: dict[int, PortPairs] = {}
         """By index of the m-line. A pair stays open until the call ends, so that a hold or a rejected offer costs no media."""
+        self._hosts = ("", "")
         self._call = call
         self._emit = emit
         self._waits: list[_Wait] = []
 
     def cross(
-        self, message: Request | Response, leg: Leg, signalling_host: str, own_host: str, then: Crossed, fail: Failed, now: Mono
+        self,
+        message: Request | Response,
+        leg: Leg,
+        signalling_host: str,
+        own_host: str,
+        hosts: tuple[str, str],
+        then: Crossed,
+        fail: Failed,
+        now: Mono,
     ) -> None:
         """Hand `then` the body of a message that came on `leg`: the same octets, but for a description's addresses and ports.
 
-        `signalling_host` is where the sender's messages come from, `own_host` what the other leg is told as media address. `fail` gets the
-        outcome when the description cannot be relayed or no ports are free.
+        `signalling_host` is where the sender's messages come from, `own_host` what the other leg is told as media address, `hosts` where
+        ports are bound on leg A and leg B. `fail` gets the outcome when the description cannot be relayed or no ports are free.
         """
         try:
             part = find_sdp(message.headers.get("Content-Type"), message.body)
@@ -61,13 +70,17 @@ class Bodies:
             ports = {index: (pair.b if leg == "A" else pair.a) for index, pair in self.ports.items()}
             then(part.replace(description.rewrite(own_host, ports)), described, at)
 
+        if hosts != self._hosts:
+            # The first offer, or the same one for a target that is reached from another address of ours.
+            self._hosts = hosts
+            self.ports.clear()
         missing = frozenset(line.index for line in active) - self.ports.keys()
         if not missing:
             opened(now)
             return
         self._waits.append(_Wait(missing, opened, fail))
         for index in sorted(missing):
-            self._emit(OpenMedia(self._call, index))
+            self._emit(OpenMedia(self._call, index, hosts))
 
     def opened(self, m_line: int, ports: PortPairs, now: Mono) -> None:
         """The shell bound the ports of an m-line."""

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Sequence
 from sidecar.b2bua import outcome as o
 from sidecar.b2bua.bodies import Bodies, Crossed, Failed
 from sidecar.b2bua.crossing import crossing_answer, crossing_cancel, warning
-from sidecar.b2bua.dialling import b_invite
+from sidecar.b2bua.dialling import Attempts, b_invite, next_hop_of, retry_after, target_of
 from sidecar.b2bua.effects import Answered, Dialled, Ended, Found, HopProven, Learned, Leg, MediaDescribed, Started, other
 from sidecar.b2bua.indialog import InDialog, State
 from sidecar.b2bua.legs import AwaitedAck, Crossing, Dialling, Goodbye, Own, Pair, PortPairs, Role, Stopwatch
 from sidecar.b2bua.routes import Route
 from sidecar.b2bua.switchboard import Switchboard
-from sidecar.clocks import Addr, Mono
+from sidecar.b2bua.ways import dialled_from_itself
+from sidecar.clocks import Mono
 from sidecar.identity.carriage import reported_forms, shortfalls
 from sidecar.identity.digest import DigestClient, Refusal
 from sidecar.identity.inbound import Identity
@@ -27,9 +28,12 @@ from sidecar.sip.dialog import Dialog, DialogState
 from sidecar.sip.flow import Flow
 from sidecar.sip.layer import TxId
 from sidecar.sip.message import Request, Response, response_to
+from sidecar.sip.targets import Target
 
 RETRY_AFTER_REFUSAL = ("Retry-After", "5")
 """Seconds, on every 503 of our own."""
+AVOIDED_S = 60.0
+"""How long a target that failed is tried after all others (RFC 3263 4.3), unless its 503 says for how long."""
 
 
 class Call(InDialog):
@@ -59,6 +63,9 @@ class Call(InDialog):
         self._server = server
         self._a_tag = board.ids.tag()
         self._b_tag = board.ids.tag()
+        self._b_tags = {self._b_tag}
+        self._attempts = Attempts(target_of(route, invite))
+        self.agent_contact = invite.contact.uri if dialled_from_itself(invite) and invite.contact is not None else None
         self._dialling: TxId | None = None
         self._ring_deadline: Mono | None = None
         self._watch = Stopwatch(now)
@@ -88,7 +95,7 @@ class Call(InDialog):
         if (refused := self._examine()) is not None:
             self.refuse(o.policy(refused), now)
             return
-        self.cross_body(self.invite, "A", self._dial, self.refuse, now)
+        self._approach(now)
 
     def _examine(self) -> str | None:
         """Tell what is odd about the identity and under which other texts it may come back. Returns why the policy refuses the call."""
@@ -103,31 +110,53 @@ class Call(InDialog):
         unfit = (finding.detail for finding in missing if finding.name in self.route.policy.reject)
         return self.identity.rejected or next(unfit, None)
 
-    def _dial(self, body: bytes, described: Sequence[MediaDescribed], now: Mono) -> None:
-        self.tell_media(described)
-        # An outbound route is an outbound proxy: the caller's target stays in the Request-URI, the message goes to the route's.
-        next_hop = str(self.route.target)
+    def _approach(self, now: Mono) -> None:
+        """Find out where the Request-URI of the moment leads, and dial the first of its targets."""
+        next_hop = next_hop_of(self.route, self._attempts.uri)
 
-        def located(addr: Addr | None, detail: str, at: Mono) -> None:
-            if self.state != "setup":
-                return
-            if addr is None:
-                self.refuse(o.edge_unreachable(next_hop, detail), at)
-                return
-            self.flows["B"] = Flow("udp", self.flows["A"].local, addr)
-            self._send_invite(
-                b_invite(self.invite, self.route, self.identity, tag=self._b_tag, contact=self.contact("B"), body=body),
-                at,
-            )
+        def located(targets: Sequence[Target], detail: str, at: Mono) -> None:
+            if self.state == "setup":
+                self._attempts.targets.extend(targets)
+                self._attempt(o.edge_unreachable(next_hop, detail or "nothing here listens for its transport"), at)
 
         self.locate(next_hop, located, now)
 
+    def _attempt(self, otherwise: o.Outcome, now: Mono, response: Response | None = None) -> None:
+        """Dial the next target, or the first of the next redirect. When there is none left, the call ends with `otherwise`."""
+        while self._attempts.targets:
+            target = self._attempts.targets.popleft()
+            flow = self.board.ways.flow_to(target, self.flows["A"])
+            if flow is not None:
+                self._begin_attempt(target, flow, now)
+                return
+        if self._attempts.next_redirect():
+            self._approach(now)
+        else:
+            self.refuse(otherwise, now, response)
+
+    def _begin_attempt(self, target: Target, flow: Flow, now: Mono) -> None:
+        if self._attempts.current is not None:
+            # RFC 3263 4.3: to the next target it is another request, and its answers make other dialogs, also towards the caller.
+            self._b_tag = self.board.ids.tag()
+            self._b_tags.add(self._b_tag)
+            if self.pairs:
+                self._a_tag = self.board.ids.tag()
+                self.pairs.clear()
+        self._attempts.current = target
+        self._dialling = None
+        self.flows["B"] = flow
+        self.cross_body(self.invite, "A", self._dial, self.refuse, now)
+
+    def _dial(self, body: bytes, described: Sequence[MediaDescribed], now: Mono) -> None:
+        if self.state != "setup":
+            return
+        self.tell_media(described)
+        contact = self.contact("B")
+        request = b_invite(self.invite, self._attempts.uri, self.route, self.identity, tag=self._b_tag, contact=contact, body=body)
+        self._send_invite(request, now)
+
     def _send_invite(self, request: Request, now: Mono) -> None:
-        flow = self.flows["B"]
-        tx = self.board.layer.request(request, flow, self.board.advertised(flow), now)
-        self._dialling = tx
-        self.clients[tx] = Dialling(request, now)
-        self.board.bind(tx, self, "B")
+        self._dialling = self.transact("B", request, self.flows["B"], Dialling(request, now), now)
         self._ring_until(now)
         self.emit(Dialled(self.id, request.call_id, request.uri))
         self.emit(HopProven(self.id, "carried", f"INVITE {request.uri} left with Call-ID {request.call_id} and X-Sip-Call-Id"))
@@ -135,6 +164,8 @@ class Call(InDialog):
     # -- the edge's answers ------------------------------------------------------------------------------------------------------------
 
     def _on_dialling_response(self, tx: TxId, role: Dialling, response: Response, again: bool, now: Mono) -> None:
+        if self._attempts.current is not None and response.status != 503:
+            self.board.ways.forgive(self._attempts.current)
         if response.status >= 200:
             self.learn_nonce("B", response)
         if response.status < 200:
@@ -232,9 +263,16 @@ class Call(InDialog):
     def _failure(self, role: Dialling, response: Response, now: Mono) -> None:
         if self.state != "setup":
             return
-        edge = self._edge()
+        edge, attempts = self._edge(), self._attempts
         if response.status not in (401, 407):
-            self.refuse(o.rejected(response.status, response.reason, edge), now, response)
+            if response.status == 503:
+                self._avoid(retry_after(response, AVOIDED_S), now)
+            else:
+                attempts.targets.clear()  # any other answer is the whole domain's, whichever of its servers gave it
+            if response.status >= 600:
+                attempts.redirects.clear()
+            attempts.redirected(response, self.route)
+            self._attempt(o.rejected(response.status, response.reason, edge), now, response)
             return
         again = self.authorise("B", role.request, response)
         if isinstance(again, Refusal):
@@ -302,13 +340,30 @@ class Call(InDialog):
         """No final answer on a client transaction, or (`detail`) the transport refused it; or no ACK to a non-2xx (timer H)."""
         self.unacknowledged.discard(tx)
         match self.clients.pop(tx, None):
-            case Dialling():
-                edge = self._edge()
-                self.refuse(o.edge_silent(edge) if detail is None else o.edge_unreachable(edge, detail), now)
+            case Dialling() as role:
+                self._on_dialling_timeout(role, detail, now)
             case Crossing() as role:
-                self.on_crossing_timeout(role, detail, now)
-            case Own() | None:
+                again = role.outgoing if detail is not None else None
+                if again is None or self.transact_otherwise(other(role.leg), again, role, now) is None:
+                    self.on_crossing_timeout(role, detail, now)
+            case Own() as role:
+                if detail is not None:
+                    self.transact_otherwise(role.leg, role.request, role, now)
+            case None:
                 pass
+
+    def _on_dialling_timeout(self, role: Dialling, detail: str | None, now: Mono) -> None:
+        if detail is not None and self.state == "setup" and (tx := self.transact_otherwise("B", role.request, role, now)) is not None:
+            self._dialling = tx
+            return
+        edge = self._edge()
+        self._avoid(AVOIDED_S, now)
+        if self.state == "setup":
+            self._attempt(o.edge_silent(edge) if detail is None else o.edge_unreachable(edge, detail), now)
+
+    def _avoid(self, seconds: float, now: Mono) -> None:
+        if self._attempts.current is not None:
+            self.board.ways.avoid(self._attempts.current, Mono(now + seconds))
 
     def on_failure_acknowledged(self, tx: TxId) -> None:
         """The ACK to our non-2xx came."""
@@ -323,12 +378,13 @@ class Call(InDialog):
 
     def cross_body(self, message: Request | Response, leg: Leg, then: Crossed, fail: Failed, now: Mono) -> None:
         """Hand `then` the body for the other leg; see `Bodies.cross`."""
-        own_host = self.board.advertised(self.flows.get(other(leg), self.flows["A"]))[0]
+        a, b = self.flows["A"], self.flows.get("B", self.flows["A"])
         if self.is_over:
             # No media is opened for a call that is over: an answer that came late crosses without its description.
             then(b"", (), now)
         else:
-            self._bodies.cross(message, leg, self.flows[leg].remote[0], own_host, then, fail, now)
+            own_host = self.board.advertised(b if leg == "A" else a)[0]
+            self._bodies.cross(message, leg, self.flows[leg].remote[0], own_host, (a.local[0], b.local[0]), then, fail, now)
 
     def media_opened(self, m_line: int, ports: PortPairs, now: Mono) -> None:
         """The shell bound the ports of an m-line."""
@@ -363,7 +419,7 @@ class Call(InDialog):
 
     def leg_of(self, local_tag: str | None, remote_tag: str | None) -> Leg | None:
         """On which leg a message with these tags is, as we see it. Each leg has one tag that all its messages carry."""
-        if local_tag == self._b_tag:
+        if local_tag in self._b_tags:
             return "B"
         return "A" if remote_tag == self.invite.from_tag else None
 
@@ -381,6 +437,10 @@ class Call(InDialog):
             "awaited_acks": len(self.awaited),
             "ports": {index: [pair.a[0], pair.b[0]] for index, pair in self._bodies.ports.items()},
         }
+
+    def asked_uri(self, leg: Leg) -> str:
+        """The Request-URI of the INVITE on `leg`."""
+        return self.invite.uri if leg == "A" else self._attempts.uri
 
     def _edge(self) -> str:
         """The edge as a person would name it."""

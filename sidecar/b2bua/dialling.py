@@ -1,15 +1,24 @@
-"""The INVITE of the B leg, as it is made from the caller's."""
+"""The INVITE of the B leg, as it is made from the caller's, and where it may go: targets, and redirects that the route lets through."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections import deque
+from dataclasses import dataclass, field, replace
 
 from sidecar.b2bua.crossing import crossing
 from sidecar.b2bua.outgoing import user_of
 from sidecar.b2bua.routes import Route
 from sidecar.identity.carriage import carry
 from sidecar.identity.inbound import Identity
-from sidecar.sip.message import Request
+from sidecar.sip.errors import MalformedMessage
+from sidecar.sip.fields import name_addr
+from sidecar.sip.message import Request, Response
+from sidecar.sip.targets import Target
+from sidecar.sip.uri import SipUri
+
+_FOLLOWED = (300, 301, 302)
+"""Not 305, which RFC 3261 21.3.4 lets nobody but the recipient's own server say, nor 380, which is for people."""
+_MOST_REDIRECTS = 5
 
 
 def target_of(route: Route, invite: Request) -> str:
@@ -23,14 +32,25 @@ def target_of(route: Route, invite: Request) -> str:
     return str(target)
 
 
-def b_invite(invite: Request, route: Route, identity: Identity, *, tag: str, contact: str, body: bytes) -> Request:
-    """The caller's INVITE for the edge: its Call-ID and its headers but for those of the hop, our own From-tag, the identity's headers."""
+def next_hop_of(route: Route, uri: str) -> str:
+    """Where the INVITE for `uri` is sent: an outbound route is an outbound proxy, an inbound one leads to the URI itself.
+
+    8.1.2: a sips: URI is never sent on but by TLS.
+    """
+    if route.direction == "inbound":
+        return uri
+    return str(replace(route.target, scheme="sips") if uri[:5].lower() == "sips:" else route.target)
+
+
+def b_invite(invite: Request, uri: str, route: Route, identity: Identity, *, tag: str, contact: str, body: bytes) -> Request:
+    """The caller's INVITE for `uri`: its Call-ID and its headers but for those of the hop, our own From-tag, the identity's headers."""
     carried = carry(route.preset, identity.carried_id, identity.correlation_id)
     forwards = invite.max_forwards
     request = Request(
         "INVITE",
-        target_of(route, invite),
+        uri,
         [
+            *([("Route", f"<{route.target}>")] if _is_preloaded(route) else []),
             ("Max-Forwards", "70" if forwards is None else str(forwards - 1)),
             ("From", str(invite.from_.with_tag(tag))),
             ("To", invite.headers.get("To") or ""),
@@ -44,3 +64,66 @@ def b_invite(invite: Request, route: Route, identity: Identity, *, tag: str, con
     for name, value in [*crossing(invite.headers, besides=stays), *carried]:
         request.headers.add(name, value)
     return request
+
+
+def _is_preloaded(route: Route) -> bool:
+    """12.2.1.1 applied to 8.1.2: an outbound proxy whose URI says `lr` finds itself in Route."""
+    return route.direction == "outbound" and route.target.param("lr") is not None
+
+
+@dataclass(slots=True, eq=False)
+class Attempts:
+    """Where the B leg's INVITE is, and where it may still go."""
+
+    uri: str
+    """The Request-URI."""
+    targets: deque[Target] = field(default_factory=deque)
+    """Of `uri`, in the order to try (RFC 3263 4.3)."""
+    current: Target | None = None
+    redirects: deque[str] = field(default_factory=deque)
+    """Request-URIs that redirects named, in the order to try (RFC 3261 8.1.3.4)."""
+    followed: list[str] = field(default_factory=list)
+
+    def redirected(self, response: Response, route: Route) -> None:
+        """Note where a 3xx points to, as far as the route follows there. What it does not follow goes back to the caller."""
+        if response.status not in _FOLLOWED or not route.redirects:
+            return
+        for uri in redirect_targets(response):
+            parsed = SipUri.parse(uri)
+            if route.follows(parsed) and uri not in (self.uri, *self.followed, *self.redirects):
+                self.redirects.append(uri)
+
+    def next_redirect(self) -> bool:
+        """Turn to the next redirect. False when there is none, or when there were too many."""
+        if not self.redirects or len(self.followed) >= _MOST_REDIRECTS:
+            return False
+        self.followed.append(self.uri)
+        self.uri = self.redirects.popleft()
+        return True
+
+
+def redirect_targets(response: Response) -> list[str]:
+    """The SIP URIs in a 3xx's Contact, by their q values (8.1.3.4), without what may not stand in a Request-URI (19.1.1)."""
+    found: list[tuple[float, str]] = []
+    for value in response.headers.values("contact"):
+        try:
+            contact = name_addr(value)
+            uri = SipUri.parse(contact.uri)
+        except MalformedMessage:
+            continue
+        params = tuple((name, value) for name, value in uri.params if name.lower() != "method")
+        found.append((_q(contact.param("q")), str(replace(uri, params=params, headers=""))))
+    return [uri for _, uri in sorted(found, key=lambda item: -item[0])]
+
+
+def _q(value: str | None) -> float:
+    try:
+        return float(value or 1.0)
+    except ValueError:
+        return 0.0
+
+
+def retry_after(response: Response, otherwise: float) -> float:
+    """Seconds that a response asks to be left alone for (20.33), at most an hour; `otherwise` when it does not say."""
+    digits = (response.headers.get("Retry-After") or "").split(";")[0].split("(")[0].strip()
+    return min(float(digits), 3600.0) if digits.isascii() and digits.isdigit() else otherwise

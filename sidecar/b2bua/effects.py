@@ -31,10 +31,14 @@ class SendSip:
 
 @dataclass(frozen=True, slots=True)
 class OpenMedia:
-    """Bind an RTP/RTCP port pair on each leg for one m-line; answer with `Engine.media_opened` or `Engine.media_failed` at once."""
+    """Bind an RTP/RTCP port pair on each leg for one m-line; answer with `Engine.media_opened` or `Engine.media_failed` at once.
+
+    `hosts` are the addresses to bind on leg A and on leg B, which may be of two families. A line that is open already is opened anew.
+    """
 
     call: str
     m_line: int
+    hosts: tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +53,11 @@ class MediaDescribed:
 
 @dataclass(frozen=True, slots=True)
 class Resolve:
-    """Look a host up; answer with `Engine.resolved(token, …)`."""
+    """Ask the name servers where a URI leads (RFC 3263); answer with `Engine.resolved(token, …)`. `token` is that URI."""
 
     token: str
-    host: str
+    transports: tuple[str, ...]
+    families: tuple[str, ...]
 
 
 # -- facts -----------------------------------------------------------------------------------------------------------------------------

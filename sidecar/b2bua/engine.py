@@ -20,6 +20,7 @@ from sidecar.b2bua.routes import within_any
 from sidecar.b2bua.settings import Listener as Listener
 from sidecar.b2bua.settings import Settings as Settings
 from sidecar.b2bua.switchboard import Located, Member
+from sidecar.b2bua.ways import Ways
 from sidecar.clocks import Addr, Mono
 from sidecar.identity.findings import FINDINGS
 from sidecar.sip import layer as ly
@@ -28,6 +29,7 @@ from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.flow import Flow
 from sidecar.sip.ids import Ids
 from sidecar.sip.message import Request, Response, parse, response_to
+from sidecar.sip.targets import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ class Engine:
         self.findings: Counter[str] = Counter(dict.fromkeys(sorted(FINDINGS), 0))
         """How often each oddity of an identity was found."""
         self._registry = Registry()
-        self._lookups = Lookups()
+        self.ways = Ways(settings.listeners, settings.largest_datagram)
+        self._lookups = Lookups(self.ways)
         self._out: list[Effect] = []
         self._touched: dict[str, Member] = {}
 
@@ -61,16 +64,20 @@ class Engine:
         try:
             message = parse(data)
         except MalformedMessage as error:
-            self.counts["malformed"] += 1
-            answer = ly.reject(data, error, flow)
-            if answer is not None and within_any(flow.remote[0], self.settings.trusted):
-                self._out.append(SendSip(answer.data, answer.flow))
+            self.malformed(data, error, flow)
             return
         if message is None:
             self.counts["keepalive"] += 1
             return
         self.layer.receive(message, flow, now)
         self._drain(now, Datagram(data, flow))
+
+    def malformed(self, data: bytes, error: MalformedMessage, flow: Flow) -> None:
+        """What cannot be read, from a datagram or a stream: answered where a trusted peer can learn from it, counted in any case."""
+        self.counts["malformed"] += 1
+        answer = ly.reject(data, error, flow)
+        if answer is not None and within_any(flow.remote[0], self.settings.trusted):
+            self._out.append(SendSip(answer.data, answer.flow))
 
     def on_time(self, now: Mono) -> None:
         """Let every timer that is due fire."""
@@ -90,9 +97,9 @@ class Engine:
         out, self._out = self._out, []
         return out
 
-    def transport_failed(self, flow: Flow, now: Mono) -> None:
-        """The transport refused what was sent to `flow.remote` (ICMP port unreachable, send error)."""
-        self.layer.transport_failed(flow, now)
+    def transport_failed(self, flow: Flow, now: Mono, detail: str = "unreachable") -> None:
+        """The transport refused what was sent to `flow.remote` (ICMP port unreachable, send error, connection refused or broken)."""
+        self.layer.transport_failed(flow, now, detail)
         self._drain(now)
 
     def media_opened(self, call_id: str, m_line: int, ports: PortPairs, now: Mono) -> None:
@@ -109,9 +116,9 @@ class Engine:
             call.media_failed(m_line, detail, now)
             self._drain(now)
 
-    def resolved(self, token: str, host: str | None, detail: str, now: Mono) -> None:
-        """Answer to Resolve: an IP literal, or None and why."""
-        for call in self._lookups.resolved(token, host, detail, now):
+    def resolved(self, token: str, targets: tuple[Target, ...], detail: str, now: Mono) -> None:
+        """Answer to Resolve: targets in the order to try, or none and why."""
+        for call in self._lookups.resolved(token, targets, detail, now):
             self._touched[call.id] = call
         self._drain(now)
 
@@ -292,9 +299,9 @@ class Engine:
 
     def advertised(self, flow: Flow) -> Addr:
         """Host and port to write into Via, Contact and SDP for this flow."""
-        return next((listener.advertised for listener in self.settings.listeners if listener.local == flow.local), flow.local)
+        return self.ways.listener(flow).advertised
 
     def locate(self, call: Member, uri: str, then: Located, now: Mono) -> None:
-        """Where to send for `uri`: at once for an IP literal, else when Resolve is answered."""
+        """Where to send for `uri`: at once for an IP address, else when Resolve is answered."""
         if (resolve := self._lookups.locate(call, uri, then, now)) is not None:
             self._out.append(resolve)

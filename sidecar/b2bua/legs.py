@@ -49,6 +49,8 @@ class Dialling:
 
     request: Request
     sent_at: Mono
+    otherwise: Flow | None = None
+    """Where it goes when the transport refuses it: by UDP, what went by TCP for its size alone (RFC 3261 18.1.1)."""
     acks: dict[str, SentAck] = field(default_factory=dict)
     """By the edge's To-tag."""
 
@@ -72,6 +74,8 @@ class Crossing:
     """Whoever asked has got a final answer, from the far side or from us."""
     offered: Sequence[MediaDescribed] = ()
     """The request's description, which counts for the media only once the far side has taken it (RFC 3264 8)."""
+    otherwise: Flow | None = None
+    """As in `Dialling`."""
 
     @property
     def is_open(self) -> bool:
@@ -87,6 +91,8 @@ class Own:
     dialog: Dialog
     request: Request
     is_open: bool = True
+    otherwise: Flow | None = None
+    """As in `Dialling`."""
 
 
 Role = Dialling | Crossing | Own

@@ -1,31 +1,32 @@
-"""Where to send for a URI: at once for an IP literal, else after the shell has looked the name up."""
+"""Where to send for a URI: at once for an IP literal, else after the shell has asked the name servers (RFC 3263)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from functools import lru_cache
 
 from sidecar.b2bua.effects import Resolve
 from sidecar.b2bua.switchboard import Located, Member
+from sidecar.b2bua.ways import Ways
 from sidecar.clocks import Mono
+from sidecar.sip import locate
 from sidecar.sip.errors import MalformedMessage
+from sidecar.sip.targets import Target, literal_of
 from sidecar.sip.uri import SipUri
-
-DEFAULT_PORT = 5060
 
 
 @dataclass(slots=True)
 class _Lookup:
     """One name that is being resolved, and who waits for it."""
 
-    port: int
     waiting: list[tuple[Member, Located]] = field(default_factory=list)
 
 
 class Lookups:
     """Names that are being resolved; one that several messages wait for is asked for once."""
 
-    def __init__(self) -> None:
+    def __init__(self, ways: Ways) -> None:
+        self._ways = ways
         self._open: dict[str, _Lookup] = {}
 
     def __len__(self) -> int:
@@ -34,32 +35,46 @@ class Lookups:
     def locate(self, call: Member, uri: str, then: Located, now: Mono) -> Resolve | None:
         """Call `then` now or later. What comes back is for the shell to do, and to be answered with `resolved`."""
         try:
-            target = SipUri.parse(uri)
+            parsed = SipUri.parse(uri)
         except MalformedMessage as error:
-            then(None, error.detail, now)
+            then((), error.detail, now)
             return None
-        port = target.port or DEFAULT_PORT
-        if _is_literal(target.host):
-            then((target.host, port), "", now)
+        # What the answer depends on, and nothing else: users are many.
+        port = "" if parsed.port is None else f":{parsed.port}"
+        transport, maddr = parsed.param("transport"), parsed.param("maddr")
+        token = f"{parsed.scheme}:{parsed.host_literal.lower()}{port}"
+        token += f";transport={transport}" if transport else ""
+        token += f";maddr={maddr}" if maddr else ""
+        known = _of_literal(token, self._ways.transports, self._ways.families)
+        if known is not None:
+            then(self._ways.ordered(known.targets, now), known.failure, now)
             return None
-        token = f"{target.host}:{port}"
-        known = token in self._open
-        self._open.setdefault(token, _Lookup(port)).waiting.append((call, then))
-        return None if known else Resolve(token, target.host)
+        asked = token in self._open
+        self._open.setdefault(token, _Lookup()).waiting.append((call, then))
+        return None if asked else Resolve(token, self._ways.transports, self._ways.families)
 
-    def resolved(self, token: str, host: str | None, detail: str, now: Mono) -> list[Member]:
-        """The answer to a Resolve: an IP literal, or None and why. Returns the calls that waited for it; an unknown token concerns none."""
+    def resolved(self, token: str, targets: tuple[Target, ...], detail: str, now: Mono) -> list[Member]:
+        """The answer to a Resolve: targets in the order to try, or none and why.
+
+        Returns the calls that waited for it; an unknown token concerns none.
+        """
         lookup = self._open.pop(token, None)
         if lookup is None:
             return []
         for _, then in lookup.waiting:
-            then((host, lookup.port) if host is not None else None, detail, now)
+            then(self._ways.ordered(targets, now), detail, now)
         return [call for call, _ in lookup.waiting]
 
 
-def _is_literal(host: str) -> bool:
+@lru_cache(maxsize=1024)
+def _of_literal(token: str, transports: tuple[str, ...], families: tuple[str, ...]) -> locate.Located | None:
+    """What a URI with an IP address means, which no name server needs to be asked for; None for a name."""
+    uri = SipUri.parse(token)
+    if literal_of((uri.param("maddr") or uri.host).strip("[]")) is None:
+        return None
     try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
+        next(locate.locate(uri, lambda _: 0, transports=transports, families=families))
+    except StopIteration as end:
+        found: locate.Located = end.value
+        return found
+    return None

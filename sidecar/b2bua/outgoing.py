@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sidecar.b2bua.effects import Challenged, Effect, Leg
 from sidecar.b2bua.legs import AwaitedAck, Crossing, Dialling, Goodbye, Own, Role, SentAck
 from sidecar.b2bua.switchboard import Located, Member, Switchboard
-from sidecar.clocks import Addr, Mono
+from sidecar.b2bua.ways import flow_within
+from sidecar.clocks import Mono
 from sidecar.identity.digest import Answered as Authorised
 from sidecar.identity.digest import DigestClient, Refusal
 from sidecar.sip.dialog import Dialog
@@ -16,6 +17,7 @@ from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.flow import Flow
 from sidecar.sip.layer import TxId
 from sidecar.sip.message import Request, Response, response_to
+from sidecar.sip.targets import Target
 from sidecar.sip.uri import SipUri, bracketed
 
 TARGET_REFRESH = frozenset({"INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"})
@@ -35,11 +37,17 @@ class Outgoing(Member):
     """Our non-2xx answers to INVITEs whose ACK has not come."""
     lookups: int
     """Names that are being resolved for a message that waits to leave."""
+    agent_contact: str | None
+    """The caller's Contact where it dialled us itself, without a proxy between; see `dialled_from_itself`."""
 
     @property
     @abstractmethod
     def is_over(self) -> bool:
         """Signalling is decided, whatever may still be outstanding."""
+
+    @abstractmethod
+    def asked_uri(self, leg: Leg) -> str:
+        """The Request-URI of the INVITE on `leg`."""
 
     @property
     def is_settled(self) -> bool:
@@ -58,15 +66,19 @@ class Outgoing(Member):
     def contact(self, leg: Leg) -> str:
         """The Contact value under which the party on `leg` reaches us: its own name for the call's other party, at our address."""
         user = user_of(self.invite.uri if leg == "A" else self.invite.from_.uri)
-        host, port = self.board.advertised(self.flows[leg])
-        return f"<sip:{user + '@' if user else ''}{bracketed(host)}:{port}>"
+        listener = self.board.ways.listener(self.flows[leg])
+        host, port = listener.advertised
+        # 8.1.1.8 and 12.1.1: whoever used a sips: URI is to be reached by one.
+        secure = listener.transport == "tls" and self.asked_uri(leg)[:5].lower() == "sips:"
+        transport = "" if secure or listener.transport == "udp" else f";transport={listener.transport}"
+        return f"<{'sips' if secure else 'sip'}:{user + '@' if user else ''}{bracketed(host)}:{port}{transport}>"
 
     def locate(self, uri: str, then: Located, now: Mono) -> None:
         """Find out where to send, and count the question as outstanding until it is answered."""
 
-        def located(addr: Addr | None, detail: str, at: Mono) -> None:
+        def located(targets: Sequence[Target], detail: str, at: Mono) -> None:
             self.lookups -= 1
-            then(addr, detail, at)
+            then(targets, detail, at)
 
         self.lookups += 1
         self.board.locate(self, uri, located, now)
@@ -76,17 +88,33 @@ class Outgoing(Member):
     def send_request(self, leg: Leg, dialog: Dialog, request: Request, role: Role, now: Mono) -> None:
         """Start a client transaction towards the dialog's next hop (12.2.1.1)."""
 
-        def located(addr: Addr | None, _: str, at: Mono) -> None:
+        def located(targets: Sequence[Target], _: str, at: Mono) -> None:
             if self.is_over and isinstance(role, Crossing):
                 # The call ended while the peer's name was looked up.
                 self.answer_crossing(role, 487, at)
                 return
-            flow = self._flow_to(leg, addr)
-            tx = self.board.layer.request(request, flow, self.board.advertised(flow), at)
-            self.clients[tx] = role
-            self.board.bind(tx, self, leg)
+            self.transact(leg, request, self._flow_to(leg, dialog, targets), role, at)
 
         self.locate(dialog.next_hop, located, now)
+
+    def transact(self, leg: Leg, request: Request, flow: Flow, role: Role, now: Mono) -> TxId:
+        """Start a client transaction by `flow`, or by TCP if the request is too long for UDP (18.1.1)."""
+        flow, role.otherwise = self.board.ways.sized(flow, request, now)
+        return self._start(leg, request, flow, role, now)
+
+    def transact_otherwise(self, leg: Leg, request: Request, role: Role, now: Mono) -> TxId | None:
+        """18.1.1: what TCP, taken for its size alone, could not bring over goes by UDP after all. None when there was no such choice."""
+        flow, role.otherwise = role.otherwise, None
+        if flow is None:
+            return None
+        self.board.ways.avoid_tcp(flow, now)
+        return self._start(leg, request, flow, role, now)
+
+    def _start(self, leg: Leg, request: Request, flow: Flow, role: Role, now: Mono) -> TxId:
+        tx = self.board.layer.request(request, flow, self.board.advertised(flow), now)
+        self.clients[tx] = role
+        self.board.bind(tx, self, leg)
+        return tx
 
     def send_ack(
         self, leg: Leg, dialog: Dialog, headers: Iterable[tuple[str, str]], body: bytes, role: Dialling | Crossing, now: Mono
@@ -98,8 +126,8 @@ class Outgoing(Member):
         # 22.1: the ACK repeats the credentials of its INVITE, because it cannot be challenged.
         ack = dialog.ack(invite.cseq.number, headers=[*headers, *self.digest[leg].sent("INVITE")], body=body)
 
-        def located(addr: Addr | None, _: str, at: Mono) -> None:
-            flow = self._flow_to(leg, addr)
+        def located(targets: Sequence[Target], _: str, at: Mono) -> None:
+            flow = self._flow_to(leg, dialog, targets)
             sent = SentAck(self.board.layer.send_ack(ack, flow, self.board.advertised(flow), at), flow)
             if isinstance(role, Dialling):
                 role.acks[dialog.remote_tag] = sent
@@ -115,10 +143,10 @@ class Outgoing(Member):
         dialog.terminate()
         self.send_request(leg, dialog, bye, Own(leg, dialog, bye), now)
 
-    def _flow_to(self, leg: Leg, addr: Addr | None) -> Flow:
-        """The leg's flow with another far end. For a name that does not resolve it is where the leg's messages went so far."""
-        flow = self.flows[leg]
-        return flow if addr is None else Flow(flow.transport, flow.local, addr)
+    def _flow_to(self, leg: Leg, dialog: Dialog, targets: Sequence[Target]) -> Flow:
+        """The way to a dialog's next hop, see `flow_within`."""
+        is_agent = leg == "A" and dialog.remote_target == self.agent_contact
+        return flow_within(self.board.ways, self.flows[leg], dialog, targets, is_agent=is_agent)
 
     # -- responses ---------------------------------------------------------------------------------------------------------------------
 

@@ -36,6 +36,8 @@ class Route:
     """What becomes of a call whose identity is not as it should be."""
     allow: tuple[str, ...] = ()
     """Hosts that an outbound route may dial as recipients; no other is ever dialled through it."""
+    redirects: tuple[str, ...] = ()
+    """Hosts to which a redirect of the edge's is followed; any other goes back to the caller."""
 
     @property
     def preset(self) -> Preset:
@@ -55,9 +57,17 @@ class Route:
         """Whether this route may dial `uri`. An inbound route dials its own target alone, whatever the caller asked for."""
         if self.direction == "inbound":
             return True
-        # 16.6, 19.1.1: maddr overrides the host for whoever routes the request next.
-        hosts = [host for host in (uri.host, uri.param("maddr")) if host]
-        return all(any(fits(host.lower().strip("[]"), pattern.lower().strip("[]")) for pattern in self.allow) for host in hosts)
+        return _all_listed(uri, self.allow)
+
+    def follows(self, uri: SipUri) -> bool:
+        """Whether a redirect to `uri` is followed."""
+        return _all_listed(uri, self.redirects)
+
+
+def _all_listed(uri: SipUri, patterns: Sequence[str]) -> bool:
+    # 16.6, 19.1.1: maddr overrides the host for whoever routes the request next.
+    hosts = [host for host in (uri.host, uri.param("maddr")) if host]
+    return all(any(fits(host.lower().strip("[]"), pattern.lower().strip("[]")) for pattern in patterns) for host in hosts)
 
 
 def fits(text: str, pattern: str) -> bool:

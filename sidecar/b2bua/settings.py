@@ -17,6 +17,7 @@ class Listener:
 
     local: Addr
     advertised: Addr
+    transport: str = "udp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,4 +34,6 @@ class Settings:
     """So are those of who authenticated as one of these."""
     ring_limit: float = 200.0
     """Seconds without a further provisional response; RFC 3261 16.6 asks for more than 180."""
+    largest_datagram: int = 1300
+    """Octets of a request that still goes by UDP where the path's MTU is not known (RFC 3261 18.1.1)."""
     timing: Timing = field(default_factory=Timing)

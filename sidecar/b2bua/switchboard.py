@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from sidecar.b2bua.effects import Effect, Leg
 from sidecar.b2bua.legs import Pair
+from sidecar.b2bua.ways import Ways
 from sidecar.clocks import Addr, Mono
 from sidecar.sip.dialog import Dialog
 from sidecar.sip.flow import Flow
 from sidecar.sip.ids import Ids
 from sidecar.sip.layer import TransactionLayer, TxId
 from sidecar.sip.message import Request, Response
+from sidecar.sip.targets import Target
 
-Located = Callable[[Addr | None, str, Mono], None]
-"""Takes where to send, or None and why that is not known."""
+Located = Callable[[Sequence[Target], str, Mono], None]
+"""Takes where to send, in the order to try, or nothing and why that is not known."""
 
 
 class Member(Protocol):
@@ -81,6 +83,7 @@ class Switchboard(Protocol):
 
     layer: TransactionLayer
     ids: Ids
+    ways: Ways
 
     @property
     def ring_limit(self) -> float:
@@ -102,4 +105,4 @@ class Switchboard(Protocol):
         """Host and port to write into Via, Contact and SDP for this flow."""
 
     def locate(self, call: Member, uri: str, then: Located, now: Mono) -> None:
-        """Where to send for `uri`: at once for an IP literal, else when the name is resolved."""
+        """Where to send for `uri`: at once for an IP address, else when the name servers have answered."""

@@ -44,10 +44,12 @@ class BoundPair(NamedTuple):
 
 
 class PortPool:
-    """Even ports of a range, handed out longest-unused first: a late packet of the last call must not reach the next one."""
+    """Even ports of a range, handed out longest-unused first: a late packet of the last call must not reach the next one.
 
-    def __init__(self, host: str, low: int, high: int) -> None:
-        self.host = host
+    A port that is taken on one address of ours is not handed out on another.
+    """
+
+    def __init__(self, low: int, high: int) -> None:
         self.range = (low, high)
         self._free = deque(range(low + low % 2, high, 2))
         self.readers = Readers()
@@ -57,35 +59,39 @@ class PortPool:
         """How many pairs are left."""
         return len(self._free)
 
-    def bind(self) -> BoundPair:
-        """Two bound, non-blocking sockets on an even port and the next (RFC 3550 section 11). Raises NoPorts."""
+    def bind(self, host: str) -> BoundPair:
+        """Two bound, non-blocking sockets of `host` on an even port and the next (RFC 3550 section 11). Raises NoPorts."""
         for _ in range(len(self._free)):
             port = self._free.popleft()
             try:
-                return BoundPair(port, *self._bind_pair(port))
+                return BoundPair(port, *_bind_pair(host, port))
             except OSError:
                 self._free.append(port)  # another process has it; the next round may find it free
-        raise NoPorts(f"no free RTP port pair on {self.host} in {self.range[0]}–{self.range[1]}; widen media.ports")
+        raise NoPorts(f"no free RTP port pair on {host} in {self.range[0]}–{self.range[1]}; widen media.ports")
 
     def release(self, port: int) -> None:
         """Put a pair back, behind all others."""
         self._free.append(port)
 
-    def _bind_pair(self, port: int) -> tuple[socket.socket, socket.socket]:
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        bound: list[socket.socket] = []
-        try:
-            for number in (port, port + 1):
-                sock = socket.socket(family, socket.SOCK_DGRAM)
-                bound.append(sock)
-                sock.setblocking(False)
-                sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-                sock.bind((self.host, number))
-        except OSError:
-            for sock in bound:
-                sock.close()
-            raise
-        return bound[0], bound[1]
+
+def _bind_pair(host: str, port: int) -> tuple[socket.socket, socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound: list[socket.socket] = []
+    try:
+        for number in (port, port + 1):
+            sock = socket.socket(family, socket.SOCK_DGRAM)
+            bound.append(sock)
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+            if family == socket.AF_INET6:
+                # 0.0.0.0 is a host of its own, and a source of ::ffff:… would be none that was negotiated.
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((host, number))
+    except OSError:
+        for sock in bound:
+            sock.close()
+        raise
+    return bound[0], bound[1]
 
 
 class Readers:
@@ -135,8 +141,11 @@ class Readers:
 class MediaLine:
     """The four sockets of one m-line, and the relay between them."""
 
-    def __init__(self, pool: PortPool, loop: asyncio.AbstractEventLoop, ring: Ring | None) -> None:
-        """Bind both port pairs. `ring` gets each forwarded RTP packet (None: nobody listens). Raises NoPorts."""
+    def __init__(self, pool: PortPool, hosts: tuple[str, str], loop: asyncio.AbstractEventLoop, ring: Ring | None) -> None:
+        """Bind both port pairs, leg A's and leg B's each on its host, which may be of two families.
+
+        `ring` gets each forwarded RTP packet (None: nobody listens). Raises NoPorts.
+        """
         self.relay = Relay()
         self.delays: deque[float] = deque(maxlen=_DELAY_SAMPLES)
         """Seconds from a packet's arrival in the kernel to its leaving, for some of the newest packets."""
@@ -144,9 +153,9 @@ class MediaLine:
         self._pool = pool
         self._loop = loop
         self._ring = ring
-        a = pool.bind()
+        a = pool.bind(hosts[0])
         try:
-            b = pool.bind()
+            b = pool.bind(hosts[1])
         except NoPorts:
             _close(a, pool)
             raise

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sidecar.clocks import Addr
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One pair of endpoints on one transport: `udp`, later `tcp` and `tls`. Hosts are IP literals without brackets."""
+    """One pair of endpoints on one transport: `udp`, `tcp` or `tls`. Hosts are IP literals without brackets."""
 
     transport: str
     local: Addr
     remote: Addr
+    peer: str = field(default="", compare=False)
+    """The domain that a TLS server must prove to be if it is dialled; empty: its address."""
+    anew: Addr | None = field(default=None, compare=False)
+    """Where to connect once the connection is gone: a peer that dialled us does not listen at `remote`. None: at `remote`."""
 
     @property
     def reliable(self) -> bool:

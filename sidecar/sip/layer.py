@@ -26,7 +26,7 @@ from sidecar.sip.flow import Flow
 from sidecar.sip.ids import MAGIC_COOKIE, Ids
 from sidecar.sip.message import Request, Response, parse, response_to
 from sidecar.sip.reject import reject as reject
-from sidecar.sip.routing import stamp_via, way_back
+from sidecar.sip.routing import default_port, stamp_via, way_back
 from sidecar.sip.timing import Timing
 from sidecar.sip.transactions.client import ClientInvite, ClientOther
 from sidecar.sip.transactions.machine import NEVER, Event, State, class_of
@@ -202,7 +202,9 @@ class TransactionLayer:
     def transport_failed(self, flow: Flow, now: Mono, detail: str = "unreachable") -> None:
         """The transport says that `flow.remote` cannot be reached: every client transaction that waits on it ends with TransportFailed."""
         waiting = [
-            machine for machine in self._clients.values() if machine.flow.remote == flow.remote and machine.flow.transport == flow.transport
+            machine
+            for machine in self._clients.values()
+            if machine.flow.transport == flow.transport and flow.remote in (machine.flow.remote, machine.flow.anew)
         ]
         for machine in waiting:
             machine.step(Event.TRANSPORT_ERROR, detail, now)
@@ -333,4 +335,5 @@ def _acknowledges(machine: Server, ack: Request) -> bool:
 
 def _same_sender(ours: Via, theirs: Via) -> bool:
     """Whether a response carries the sent-by that we wrote; a default port may have come or gone on the way."""
-    return ours.host.lower() == theirs.host.lower() and (ours.port or 5060) == (theirs.port or 5060)
+    default = default_port(ours.transport.lower())
+    return ours.host.lower() == theirs.host.lower() and (ours.port or default) == (theirs.port or default)

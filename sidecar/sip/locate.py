@@ -11,7 +11,8 @@ from typing import Final, Literal
 
 from sidecar.clocks import Addr
 from sidecar.sip.endpoint import TRANSPORTS, family_of
-from sidecar.sip.targets import Target, default_port, literal_of
+from sidecar.sip.routing import default_port
+from sidecar.sip.targets import Target, literal_of
 from sidecar.sip.uri import SipUri, bracketed
 
 RecordType = Literal["NAPTR", "SRV", "A", "AAAA"]

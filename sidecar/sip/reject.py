@@ -22,8 +22,8 @@ _MAX_OCTETS: Final = 8192
 def reject(data: bytes, error: MalformedMessage, flow: Flow) -> Send | None:
     """The response with `error.status` to the octets that `parse` refused, or None when nothing can or may be answered.
 
-    None for responses, ACK (17.1.1.3), an error without status, and a request without a usable Via. What is left of From, To, Call-ID and
-    CSeq is copied.
+    None for responses, ACK (17.1.1.3), an error without status, a request without a usable Via, and one that lacks From, To, Call-ID or
+    CSeq: 8.2.6.2 wants each of them in a response, and nobody could tell what a response without one belongs to.
     """
     if error.status is None:
         return None
@@ -40,6 +40,8 @@ def reject(data: bytes, error: MalformedMessage, flow: Flow) -> Send | None:
         stamp_via(request, flow)
         back = way_back(request.via, flow)
     except MalformedMessage:
+        return None
+    if any(name not in request.headers for name in _COPIED):
         return None
     _add_tag(request, data)
     response = Response(error.status, f"{reason_phrase(error.status)} ({error.detail})", request.headers)

@@ -25,6 +25,11 @@ def stamp_via(request: Request, flow: Flow) -> None:
     request.headers.parsed["via"] = stamped
 
 
+def default_port(transport: str) -> int:
+    """The port where a URI or Via names none (19.1.2)."""
+    return DEFAULT_TLS_PORT if transport == "tls" else DEFAULT_PORT
+
+
 def way_back(via: Via, flow: Flow) -> Flow:
     """The flow for responses under a stamped top Via.
 

@@ -11,7 +11,7 @@ from sidecar.clocks import Addr, Mono
 from sidecar.sip.endpoint import TRANSPORTS
 from sidecar.sip.fields import Via
 from sidecar.sip.flow import Flow
-from sidecar.sip.routing import DEFAULT_PORT, DEFAULT_TLS_PORT
+from sidecar.sip.routing import default_port
 from sidecar.sip.uri import bracketed
 
 _SAFE_SIZE: Final = 1300
@@ -68,11 +68,6 @@ def way_back_anew(via: Via, flow: Flow) -> Flow | None:
     """
     host = literal_of(via.received or via.host)
     return None if host is None else replace(flow, remote=(host, via.port or default_port(flow.transport)))
-
-
-def default_port(transport: str) -> int:
-    """The port where a URI or Via names none (19.1.2)."""
-    return DEFAULT_TLS_PORT if transport == "tls" else DEFAULT_PORT
 
 
 def literal_of(host: str) -> str | None:

@@ -9,7 +9,8 @@ from dataclasses import replace
 from sidecar.net.errors import StartError
 from sidecar.net.tls import TlsSettings
 from sidecar.sip.message import Response
-from sidecar.sip.targets import Target, default_port
+from sidecar.sip.routing import default_port
+from sidecar.sip.targets import Target
 from sidecar.verify.caller import USER_AGENT, Caller, options
 from sidecar.verify.findings import Finding, finding
 from sidecar.verify.reach import local_address

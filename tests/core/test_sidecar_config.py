@@ -174,10 +174,13 @@ def test_an_inbound_route_dials_its_target_whatever_was_asked_for(tmp_path: Path
 @pytest.mark.parametrize(
     ("section", "complaint"),
     [
-        ('sip: {listen: ["tcp://127.0.0.1:5060"]}', "1: sip.listen: 'tcp://127.0.0.1:5060': this version listens on udp:// only"),
-        ('sip: {listen: ["tls://127.0.0.1:5061"]}', "1: sip.listen: 'tls://127.0.0.1:5061': this version listens on udp:// only"),
-        ('sip: {listen: ["sctp://127.0.0.1:5060"]}', "1: sip.listen: 'sctp://127.0.0.1:5060' is no udp://, tcp:// or tls:// address"),
-        ('sip: {listen: ["udp://127.0.0.1"]}', "1: sip.listen: 'udp://127.0.0.1' needs a host and a port"),
+        ('sip: {listen: ["tls://127.0.0.1:5061"]}', "1: sip: tls://127.0.0.1:5061 needs sip.tls.certificate"),
+        ('sip: {listen: ["sctp://127.0.0.1:5060"]}', "1: sip.listen: 'sctp://127.0.0.1:5060' must begin with udp://, tcp:// or tls://"),
+        ('sip: {listen: ["udp://127.0.0.1"]}', "1: sip.listen: 'udp://127.0.0.1' needs a port, as in udp://127.0.0.1:5060"),
+        ('sip: {listen: ["udp://sip.example:5060"]}', "1: sip.listen: 'udp://sip.example:5060' needs an IP address and a port"),
+        ('sip: {listen: ["udp://0.0.0.0:5060"]}', "1: sip: listening on 0.0.0.0 needs `advertise`"),
+        ('sip: {listen: ["udp://[::]:5060"], advertise: 192.0.2.1}', "1: sip: listening on :: needs `advertise`"),
+        ("sip: {datagram: 100}", "1: sip.datagram:"),
         ("sip: {tls: {key: a.pem}}", "1: sip.tls: key needs certificate"),
         ("sip: {tls: {clients: required}}", "1: sip.tls: clients needs certificate"),
         ("sip: {tls: {verify: perhaps}}", "1: sip.tls.verify:"),
@@ -190,6 +193,48 @@ def test_an_inbound_route_dials_its_target_whatever_was_asked_for(tmp_path: Path
 )
 def test_transports_and_exporters_are_checked_at_the_start(tmp_path: Path, section: str, complaint: str) -> None:
     assert refused(tmp_path, f"{section}\n{ROUTE}").startswith(complaint)
+
+
+def test_every_transport_and_family_is_listened_on_and_advertised_under_its_own_address(tmp_path: Path) -> None:
+    listen = '["udp://0.0.0.0:5060", "tcp://[::]:5060", "tls://10.0.0.5:5061"]'
+    config = loaded(
+        tmp_path, f"sip: {{listen: {listen}, advertise: [203.0.113.5, '2001:db8::5'], tls: {{certificate: a.pem, key: b.pem}}}}\n{ROUTE}"
+    )
+    assert [str(endpoint) for endpoint in config.sip.endpoints] == ["udp://0.0.0.0:5060", "tcp://[::]:5060", "tls://10.0.0.5:5061"]
+    assert [config.sip.advertised(endpoint.addr[0]) for endpoint in config.sip.endpoints] == ["203.0.113.5", "2001:db8::5", "203.0.113.5"]
+    named = loaded(tmp_path, f"sip: {{listen: ['udp://0.0.0.0:5060'], advertise: sip.example}}\n{ROUTE}")
+    assert named.sip.advertised("0.0.0.0") == "sip.example"
+
+
+TLS = "sip: {listen: ['udp://127.0.0.1:5060', 'tls://127.0.0.1:5061'], tls: {certificate: a.pem}}\n"
+
+
+@pytest.mark.parametrize(
+    ("sip", "target", "complaint"),
+    [
+        ("", "sip:a@edge.example;transport=tcp", None),
+        ("", "sip:a@edge.example;transport=tls", None),
+        (TLS, "sips:a@edge.example", None),
+        ("", "sips:a@edge.example", " route agent: a sips: target needs a tls:// address in sip.listen"),
+        ("", "sip:a@edge.example;transport=ws", "1: routes.0.target:"),
+        (TLS, "sips:a@edge.example;transport=udp", "2: routes.0.target:"),
+        ("", "tel:+4930123456", "1: routes.0.target: 'tel:+4930123456' is not a SIP URI"),
+    ],
+)
+def test_a_target_names_its_transport(tmp_path: Path, sip: str, target: str, complaint: str | None) -> None:
+    text = f'{sip}routes: [{{name: agent, target: "{target}"}}]\n'
+    if complaint is None:
+        assert str(only_route(loaded(tmp_path, text)).target) == target
+    else:
+        assert refused(tmp_path, text).startswith(complaint)
+
+
+def test_redirects_are_followed_to_the_hosts_that_are_listed(tmp_path: Path) -> None:
+    route = only_route(loaded(tmp_path, ROUTE.replace("name: agent", 'name: agent, redirects: ["*.example", 192.0.2.9]')))
+    assert route.follows(SipUri.parse("sip:a@b.example"))
+    assert not route.follows(SipUri.parse("sip:a@b.example;maddr=203.0.113.9"))
+    assert not route.follows(SipUri.parse("sip:a@evil.test"))
+    assert not only_route(loaded(tmp_path, ROUTE)).follows(SipUri.parse("sip:a@b.example"))
 
 
 def test_exporters_take_what_their_servers_are_called(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def loopback() -> str:
 
 def free_port(host: str, kind: int = socket.SOCK_DGRAM) -> int:
     """A port that is free on `host` now."""
-    with socket.socket(socket.AF_INET, kind) as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as probe:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
     return port

@@ -139,7 +139,7 @@ class Relay:
                         out = parse(effect.data)
                         assert out is not None
                         left.append(out)
-                    case e.OpenMedia(call, m_line):
+                    case e.OpenMedia(call, m_line, _):
                         port = next(self._ports)
                         self.engine.media_opened(call, m_line, PortPairs((port, port + 1), (port + 2, port + 3)), self.now)
                     case e.MediaDescribed() | e.Resolve() | e.Refused():

@@ -149,7 +149,7 @@ class ClientInvite(_Client):
             Event.SUCCESS: (State.ACCEPTED, _accept),
             Event.FAILURE: (State.COMPLETED, _reject),
             Event.TIMER_CANCEL: (State.TERMINATED, _Client._time_out),
-            Event.TRANSPORT_ERROR: (State.TERMINATED, _Client._fail),
+            # No transport error: the INVITE has arrived, and its final response may come by another connection (18.2.2).
         },
         State.ACCEPTED: {
             Event.SUCCESS: (State.ACCEPTED, _accept),

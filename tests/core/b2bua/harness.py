@@ -21,6 +21,7 @@ from sidecar.identity.digest import Credentials
 from sidecar.sip.dialog import Dialog
 from sidecar.sip.flow import Flow
 from sidecar.sip.message import Request, Response, parse, response_to
+from sidecar.sip.targets import Target
 from sidecar.sip.uri import SipUri
 from tests.support.clock import FakeClock
 from tests.support.ids import SeqIds
@@ -272,10 +273,10 @@ class Bench:
                 match effect:
                     case e.SendSip(data, flow):
                         self.wire.send(data, flow.local, flow.remote, now)
-                    case e.OpenMedia(call, m_line):
+                    case e.OpenMedia(call, m_line, _):
                         self._open(call, m_line, now)
-                    case e.Resolve(token, host) if host in self.names:
-                        self.engine.resolved(token, self.names[host], "no such name", now)
+                    case e.Resolve(token) if (host := SipUri.parse(token).host) in self.names:
+                        self.engine.resolved(token, self.found(token, self.names[host]), "no such name", now)
                     case _:
                         pass
 
@@ -289,8 +290,15 @@ class Bench:
 
     def resolve(self, host: str | None) -> None:
         """Answer the last question for a name."""
-        self.engine.resolved(self.facts(e.Resolve)[-1].token, host, "no such name", self.clock.now)
+        token = self.facts(e.Resolve)[-1].token
+        self.engine.resolved(token, self.found(token, host), "no such name", self.clock.now)
         self.pump()
+
+    @staticmethod
+    def found(token: str, host: str | None) -> tuple[Target, ...]:
+        """The answer of name servers that know one address, or none, for each name."""
+        uri = SipUri.parse(token)
+        return () if host is None else (Target("udp", uri.host, host, uri.port or 5060),)
 
     def facts(self, kind: type[T]) -> list[T]:
         """Every effect or fact of one type, in order."""

@@ -145,7 +145,7 @@ def test_a_name_is_looked_up_before_it_is_dialled(make: Make) -> None:
     bench.caller.ack(sent, bench.caller.response(200))
     bench.edge.request("ACK")
     bench.hang_up(bench.edge)
-    assert [effect.host for effect in bench.facts(e.Resolve)] == ["edge.example"]
+    assert [effect.token for effect in bench.facts(e.Resolve)] == ["sip:edge.example:5070"]
 
 
 def test_a_name_that_does_not_resolve_gives_503_and_says_so(make: Make) -> None:

@@ -82,7 +82,7 @@ def test_the_sidecar_is_native_and_the_agent_starts_after_it_is_ready() -> None:
 def test_ports_are_those_of_the_configuration(tmp_path: Path) -> None:
     config = loaded_sidecar(tmp_path)
     ports = {port["name"]: port["containerPort"] for port in SIDECAR["ports"]}
-    assert ports["sip"] == config.sip.addresses[0][1]
+    assert ports["sip"] == config.sip.endpoints[0].addr[1]
     assert ports["admin"] == sidecar.config.parse_listen(config.admin.listen)[1]
     opened = documents("networkpolicy.yaml")["NetworkPolicy/voice-agent"]["spec"]["ingress"][0]["ports"]
     assert {(port["port"], port.get("endPort", port["port"])) for port in opened} == {(ports["sip"], ports["sip"]), config.media.ports}

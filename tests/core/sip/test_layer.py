@@ -143,6 +143,16 @@ def test_transport_failure_after_the_final_response_is_no_news() -> None:
     assert caller.take() == []
 
 
+def test_transport_failure_while_it_rings_ends_nothing() -> None:  # 17.1.1.2, figure 5: none leads out of Proceeding
+    caller, _, sent = calling()
+    caller.receive(answer(sent, 180), OUT, ZERO)
+    caller.take()
+    caller.transport_failed(OUT, ZERO)
+    assert caller.take() == []
+    caller.receive(answer(sent, 200), OUT, ZERO)
+    assert summary(caller.take()) == ["ResponseReceived"]
+
+
 def test_an_ack_can_be_sent_again() -> None:
     caller = layer()
     data = caller.send_ack(request("ACK"), OUT, CALLER, ZERO)

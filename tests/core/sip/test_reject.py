@@ -52,11 +52,9 @@ def test_the_to_tag_is_the_same_for_the_same_request() -> None:
     assert parsed_response(first.data).status == 505
 
 
-def test_what_is_missing_stays_missing() -> None:
-    sent = answered(GOOD.replace("Call-ID: 7\r\n", "").replace("To: <sip:b@c>\r\n", ""))
-    assert sent is not None
-    assert sent.data.startswith(b"SIP/2.0 400 Bad Request (missing to)\r\nVia: ")
-    assert b"Call-ID" not in sent.data
+@pytest.mark.parametrize("header", ["From: <sip:a@b>;tag=1", "To: <sip:b@c>", "Call-ID: 7", "CSeq: 1 INVITE"])
+def test_a_response_that_would_belong_to_nothing_is_not_sent(header: str) -> None:
+    assert answered(GOOD.replace(f"{header}\r\n", "")) is None
 
 
 @pytest.mark.parametrize(
@@ -81,9 +79,7 @@ def test_a_huge_message_gets_a_small_answer() -> None:
 
 
 def test_a_header_that_was_cut_off_by_the_limit_is_not_half_repeated() -> None:
-    sent = answered(GOOD.replace("Call-ID: 7", "X: " + "a" * 8030 + "\r\nCall-ID: " + "7" * 60000))
-    assert sent is not None
-    assert b"Call-ID" not in sent.data
+    assert answered(GOOD.replace("Call-ID: 7", "X: " + "a" * 8030 + "\r\nCall-ID: " + "7" * 60000)) is None
 
 
 def test_folded_headers_are_repeated_on_one_line() -> None:

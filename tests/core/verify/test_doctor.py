@@ -155,14 +155,11 @@ def test_a_secret_that_everybody_may_read(tmp_path: Path) -> None:
     assert faults(tmp_path, route) == []
 
 
-def test_certificates_are_tried_and_tls_listeners_need_one(tmp_path: Path) -> None:
+def test_certificates_are_tried(tmp_path: Path) -> None:
     nothing = tmp_path / "none.pem"
     nothing.write_text("no certificate")
     assert faults(tmp_path, sip={"tls": {"certificate": nothing}}) == [("error", "sip.tls")]
     assert faults(tmp_path, sip={"tls": {"ca": tmp_path / "absent.pem"}}) == [("error", "sip.tls")]
-    config = SidecarConfig(spool={"path": tmp_path / "spool"}, routes=[{"name": "agent", "target": TARGET}])
-    config.sip.listen = ["tls://127.0.0.1:5061"]
-    assert [fault.key for fault in faults_of(config)] == ["sip.tls.certificate"]
 
 
 def test_a_spool_below_something_that_is_no_folder(tmp_path: Path) -> None:

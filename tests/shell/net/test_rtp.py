@@ -34,7 +34,7 @@ def packet(sequence: int) -> bytes:
 def pool(pairs: int) -> PortPool:
     with party() as probe:
         low = min(probe.getsockname()[1], 64000) & ~1
-    return PortPool(HOST, low, low + 2 * pairs)
+    return PortPool(low, low + 2 * pairs)
 
 
 def connect(line: MediaLine, caller: socket.socket, agent: socket.socket) -> None:
@@ -54,7 +54,7 @@ async def received(party: socket.socket) -> tuple[bytes, Addr]:
 
 
 async def test_packets_cross_both_ways_from_the_port_of_the_other_leg() -> None:
-    line = MediaLine(pool(40), asyncio.get_running_loop(), None)
+    line = MediaLine(pool(40), (HOST, HOST), asyncio.get_running_loop(), None)
     with party() as caller, party() as agent:
         connect(line, caller, agent)
         for sequence in range(3):
@@ -67,7 +67,7 @@ async def test_packets_cross_both_ways_from_the_port_of_the_other_leg() -> None:
 
 async def test_the_tap_is_told_when_the_kernel_took_a_packet_not_when_it_was_read() -> None:
     ring = Ring(10)
-    line = MediaLine(pool(40), asyncio.get_running_loop(), ring)
+    line = MediaLine(pool(40), (HOST, HOST), asyncio.get_running_loop(), ring)
     with party() as caller, party() as agent:
         connect(line, caller, agent)
         caller.sendto(packet(1), (HOST, line.ports("A")[0]))
@@ -85,7 +85,7 @@ async def test_the_tap_is_told_when_the_kernel_took_a_packet_not_when_it_was_rea
 
 async def test_rtcp_crosses_on_the_next_port_and_is_not_tapped() -> None:
     ring = Ring(10)
-    line = MediaLine(pool(40), asyncio.get_running_loop(), ring)
+    line = MediaLine(pool(40), (HOST, HOST), asyncio.get_running_loop(), ring)
     with party() as caller, party() as agent, party() as agent_rtcp:
         line.relay.negotiated("A", caller.getsockname(), caller.getsockname(), HOST)
         line.relay.negotiated("B", agent.getsockname(), agent_rtcp.getsockname(), HOST)
@@ -100,7 +100,7 @@ async def test_many_calls_at_once_do_not_mix_and_give_everything_back() -> None:
     files = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
     ports = pool(400)
     free = ports.free
-    lines = [MediaLine(ports, loop, None) for _ in range(100)]
+    lines = [MediaLine(ports, (HOST, HOST), loop, None) for _ in range(100)]
     with party() as caller, party() as agent:
         for line in lines:
             connect(line, caller, agent)
@@ -113,7 +113,7 @@ async def test_many_calls_at_once_do_not_mix_and_give_everything_back() -> None:
     assert ports.free == free
     if sys.platform == "linux":
         assert len(os.listdir("/proc/self/fd")) == files
-    again = MediaLine(ports, loop, None)  # the first socket after the last one went
+    again = MediaLine(ports, (HOST, HOST), loop, None)  # the first socket after the last one went
     with party() as caller, party() as agent:
         connect(again, caller, agent)
         caller.sendto(packet(7), (HOST, again.ports("A")[0]))
@@ -124,5 +124,5 @@ async def test_many_calls_at_once_do_not_mix_and_give_everything_back() -> None:
 async def test_an_exhausted_range_says_which_one_it_was() -> None:
     ports = pool(1)
     with pytest.raises(NoPorts, match=f"{ports.range[0]}–{ports.range[1]}; widen media.ports"):
-        MediaLine(ports, asyncio.get_running_loop(), None)
+        MediaLine(ports, (HOST, HOST), asyncio.get_running_loop(), None)
     assert ports.free == 1, "the one pair that was there went back"
