@@ -27,6 +27,7 @@ from sidecar.exports import Exports
 from sidecar.identity.digest import Credentials, DigestServer
 from sidecar.identity.inbound import Policy
 from sidecar.identity.presets import Preset
+from sidecar.native.forwarder import Forwarder, NoForwarder
 from sidecar.net.clock import mono
 from sidecar.net.dns import Resolver
 from sidecar.net.errors import StartError
@@ -97,7 +98,7 @@ class Sidecar:
             stack.push_async_callback(self.exports.stop)
             await self.exports.start()
             self.resolver = Resolver()
-            self.pool = PortPool(*config.media.ports)
+            self.pool = PortPool(*config.media.ports, forwarder=self._forwarder(stack))
             # Whoever calls before every listener is there is told to come back.
             self.engine = Engine(_settings(config, ()), RandomIds())
             self.engine.draining = True
@@ -146,6 +147,18 @@ class Sidecar:
         return tuple(
             Listener(bound.addr, (sip.advertised(bound.addr[0]), bound.addr[1]), bound.transport) for bound in self.transports.local
         )
+
+    def _forwarder(self, stack: contextlib.AsyncExitStack) -> Forwarder | None:
+        """The native thread for media, where it was built."""
+        try:
+            forwarder = Forwarder()
+        except NoForwarder as error:
+            log.warning("media is forwarded by the event loop", cause=str(error))
+            return None
+        stack.callback(forwarder.stop)
+        self._loop.add_reader(forwarder.notice, forwarder.settle)
+        stack.callback(self._loop.remove_reader, forwarder.notice)
+        return forwarder
 
     def reload_certificates(self) -> None:
         """Read the TLS files again, for connections from now on. Raises StartError when they are unusable; the old ones stay in force."""

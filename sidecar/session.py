@@ -109,7 +109,7 @@ class Session:
         description = fact.line
         rtp = (description.address, description.port)
         # RFC 5761: with rtcp-mux RTCP shares the RTP port, which the relay forwards anyway.
-        line.relay.negotiated(fact.leg, rtp, description.rtcp, fact.signalling_host)
+        line.negotiated(fact.leg, rtp, description.rtcp, fact.signalling_host)
         if description.index != self._measured_line or description.kind != "audio":
             return
         # RFC 3264 5.1: the payload types in a description are those that its author wants to receive, so the far party sends them.
@@ -125,7 +125,7 @@ class Session:
 
     def work(self) -> list[Work]:
         """Everything that the analysis has not seen yet, in the order in which it happened."""
-        self._inbox.extend(self._ring.drain())
+        self._gather()
         taken, self._inbox = self._inbox, []
         return taken
 
@@ -157,15 +157,20 @@ class Session:
 
     def _tell(self, command: Work) -> None:
         """Queue a command for the measurement behind the packets that came before it."""
-        self._inbox.extend(self._ring.drain())
+        self._gather()
         self._inbox.append(command)
+
+    def _gather(self) -> None:
+        if self._pool.forwarder is not None:
+            self._pool.forwarder.gather()
+        self._inbox.extend(self._ring.drain())
 
     # -- the end -----------------------------------------------------------------------------------------------------------------------
 
     def _close_media(self) -> None:
         for line in self._lines.values():
             line.close()
-        self._refused = sum(line.relay.refused for line in self._lines.values())
+        self._refused = sum(line.refused for line in self._lines.values())
         self._relay_delay = _percentiles(sorted(delay for line in self._lines.values() for delay in line.delays))
 
     def _close_when_done(self) -> None:
@@ -208,7 +213,7 @@ class Session:
     def describe(self) -> dict[str, object]:
         """State and counts, for the admin API."""
         return {
-            "media": {index: line.relay.describe() for index, line in self._lines.items()},
+            "media": {index: line.describe() for index, line in self._lines.items()},
             "tap_dropped": self._ring.dropped,
         }
 

@@ -29,6 +29,17 @@ class _End:
     accepted: int = 0
     refused: int = 0
     undeliverable: int = 0
+    passed: int = 0
+    """Forwarded on a path, without a question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """From where to where one component of one leg passes without a question. `final`: no other source can become the right one."""
+
+    source: Addr
+    destination: Addr
+    final: bool
 
 
 class Relay:
@@ -77,6 +88,17 @@ class Relay:
             peer.undeliverable += 1
         return peer.destination
 
+    def path(self, leg: Leg, component: Component) -> Path | None:
+        """How packets of a leg pass until `negotiated` or a packet from another source changes it; None while each must be asked about."""
+        end, peer = self._paths[leg, component]
+        if end.latched is None or peer.destination is None:
+            return None
+        return Path(end.latched, peer.destination, final=end.latched == end.negotiated)
+
+    def forwarded(self, leg: Leg, component: Component, packets: int) -> None:
+        """So many packets of a leg passed on its path so far, which `receive` was not asked about."""
+        self._paths[leg, component][0].passed = packets
+
     def _latch(self, leg: Leg, end: _End, addr: Addr) -> bool:
         """Lock `addr` as the source of `end`, or say no.
 
@@ -99,7 +121,7 @@ class Relay:
                 name: {
                     "negotiated": end.negotiated,
                     "latched": end.latched,
-                    "accepted": end.accepted,
+                    "accepted": end.accepted + end.passed,
                     "refused": end.refused,
                     "undeliverable": end.undeliverable,
                 }

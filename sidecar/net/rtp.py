@@ -9,11 +9,12 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from sidecar.clocks import Mono
-from sidecar.media.relay import RTCP, RTP, Component, Leg, Relay
+from sidecar.clocks import Addr, Mono
+from sidecar.media.relay import RTCP, RTP, Component, Leg, Path, Relay
 from sidecar.media.tap import Ring
+from sidecar.native.forwarder import Figures, Forwarder, Owner, Packet
 
 SO_TIMESTAMPNS = 35
 """Linux's option number; `socket` has no name for it. Arrival times then come from the kernel, not from when we got round to reading."""
@@ -49,8 +50,10 @@ class PortPool:
     A port that is taken on one address of ours is not handed out on another.
     """
 
-    def __init__(self, low: int, high: int) -> None:
+    def __init__(self, low: int, high: int, forwarder: Forwarder | None = None) -> None:
+        """`forwarder` moves the packets of the lines that are opened on these ports; None: the event loop does."""
         self.range = (low, high)
+        self.forwarder = forwarder
         self._free = deque(range(low + low % 2, high, 2))
         self.readers = Readers()
 
@@ -138,8 +141,17 @@ class Readers:
                     forward()
 
 
+_FAR: Final[dict[Leg, Leg]] = {"A": "B", "B": "A"}
+_LEGS: Final[tuple[Leg, Leg]] = ("A", "B")
+_COMPONENTS: Final[tuple[Component, Component]] = (RTP, RTCP)
+
+
 class MediaLine:
-    """The four sockets of one m-line, and the relay between them."""
+    """The four sockets of one m-line, and the relay between them.
+
+    With a native forwarder, packets whose source is locked never come here: its thread moves them and hands over copies. What it does not
+    know is asked of the relay, here, and after each answer the thread is told which paths are open.
+    """
 
     def __init__(self, pool: PortPool, hosts: tuple[str, str], loop: asyncio.AbstractEventLoop, ring: Ring | None) -> None:
         """Bind both port pairs, leg A's and leg B's each on its host, which may be of two families.
@@ -147,12 +159,15 @@ class MediaLine:
         `ring` gets each forwarded RTP packet (None: nobody listens). Raises NoPorts.
         """
         self.relay = Relay()
-        self.delays: deque[float] = deque(maxlen=_DELAY_SAMPLES)
-        """Seconds from a packet's arrival in the kernel to its leaving, for some of the newest packets."""
+        self.delays: list[float] = []
+        """Seconds from a packet's arrival in the kernel to its leaving, for some of the newest packets; known when the line is closed."""
         self.send_errors = 0
         self._pool = pool
         self._loop = loop
         self._ring = ring
+        self._samples: deque[float] = deque(maxlen=_DELAY_SAMPLES)
+        self._native = pool.forwarder
+        self._refused = 0
         a = pool.bind(hosts[0])
         try:
             b = pool.bind(hosts[1])
@@ -161,27 +176,66 @@ class MediaLine:
             raise
         self._bound: dict[Leg, BoundPair] = {"A": a, "B": b}
         self._forwarders: list[Callable[[], bool]] = []
-        far: dict[Leg, Leg] = {"A": "B", "B": "A"}
-        for leg, pair in self._bound.items():
-            out = self._bound[far[leg]]
-            self._watch(leg, RTP, pair.rtp, out.rtp)
-            self._watch(leg, RTCP, pair.rtcp, out.rtcp)
+        self._paths: dict[int, tuple[Leg, Component]] = {}
+        self._open: dict[int, Path] = {}
+        if self._native is not None:
+            self._add_paths(self._native)
+            return
+        for leg in _LEGS:
+            for component in _COMPONENTS:
+                forward = self._forwarder(leg, component, self._socket(leg, component), self._socket(_FAR[leg], component))
+                self._forwarders.append(forward)
+                pool.readers.add(loop, self._socket(leg, component), forward)
 
     def ports(self, leg: Leg) -> tuple[int, int]:
         """(RTP, RTCP) ports that the sidecar bound on a leg."""
         port = self._bound[leg].port
         return port, port + 1
 
-    def _watch(self, leg: Leg, component: Component, sock: socket.socket, out: socket.socket) -> None:
-        forward = self._forwarder(leg, component, sock, out)
-        self._forwarders.append(forward)
-        self._pool.readers.add(self._loop, sock, forward)
+    def negotiated(self, leg: Leg, rtp: Addr | None, rtcp: Addr | None, signalling_host: str) -> None:
+        """As `Relay.negotiated`."""
+        self.relay.negotiated(leg, rtp, rtcp, signalling_host)
+        self._follow()
+
+    @property
+    def refused(self) -> int:
+        """Packets from a source that was neither negotiated nor latched."""
+        native = self._native
+        return self.relay.refused + self._refused + sum(native.figures(path).refused for path in self._paths if native is not None)
+
+    def describe(self) -> dict[str, object]:
+        """Addresses and counts, by leg and component."""
+        if self._native is not None:
+            for path in self._paths:
+                self._count(path, self._native.figures(path))
+        return self.relay.describe()
+
+    def close(self) -> None:
+        """Forward what has arrived, then stop and give the ports back."""
+        if self._native is not None:
+            self._remove_paths(self._native)
+        for forward in self._forwarders:
+            for _ in range(_LAST_WORDS):
+                if not forward():
+                    break
+        for pair in self._bound.values():
+            if self._native is None:
+                self._pool.readers.remove(self._loop, pair.rtp)
+                self._pool.readers.remove(self._loop, pair.rtcp)
+            _close(pair, self._pool)
+        self.delays += self._samples
+        self._bound, self._forwarders = {}, []
+
+    def _socket(self, leg: Leg, component: Component) -> socket.socket:
+        return self._bound[leg].rtp if component == RTP else self._bound[leg].rtcp
+
+    # -- in the event loop -------------------------------------------------------------------------------------------------------------
 
     def _forwarder(self, leg: Leg, component: Component, sock: socket.socket, out: socket.socket) -> Callable[[], bool]:
         """What to do when `sock` has something to read; False when it had nothing. Runs for every packet, so all it needs is at hand."""
         receive, recvmsg, sendto = self.relay.receive, sock.recvmsg, out.sendto
         offer = self._ring.offer if self._ring is not None and component == RTP else None
-        note, plain = self.delays.append, sock.family == socket.AF_INET
+        note, plain = self._samples.append, sock.family == socket.AF_INET
         count = 0
 
         def forward() -> bool:
@@ -207,17 +261,64 @@ class MediaLine:
 
         return forward
 
-    def close(self) -> None:
-        """Forward what has arrived, then stop and give the ports back."""
-        for forward in self._forwarders:
-            for _ in range(_LAST_WORDS):
-                if not forward():
-                    break
-        for pair in self._bound.values():
-            self._pool.readers.remove(self._loop, pair.rtp)
-            self._pool.readers.remove(self._loop, pair.rtcp)
-            _close(pair, self._pool)
-        self._bound, self._forwarders = {}, []
+    # -- in the native thread ----------------------------------------------------------------------------------------------------------
+
+    def _add_paths(self, native: Forwarder) -> None:
+        self._slot = native.own(Owner(self._decide, self._follow, self._tapped))
+        for leg in _LEGS:
+            for component in _COMPONENTS:
+                tapped = self._ring is not None and component == RTP
+                sock, out = self._socket(leg, component), self._socket(_FAR[leg], component)
+                self._paths[native.add(sock, out, self._slot, _LEGS.index(leg), tapped=tapped)] = (leg, component)
+
+    def _remove_paths(self, native: Forwarder) -> None:
+        figures = {path: native.remove(path) for path in self._paths}
+        native.settle()  # the last words, also those that were not decided upon
+        native.disown(self._slot)
+        for path, counted in figures.items():
+            self._samples.extend(native.delays(path))
+            self.send_errors += counted.send_errors
+            self._refused += counted.refused
+            if self._ring is not None:
+                self._ring.dropped += counted.dropped
+            self._count(path, counted)
+        self._paths, self._open = {}, {}
+
+    def _count(self, path: int, figures: Figures) -> None:
+        leg, component = self._paths[path]
+        self.relay.forwarded(leg, component, figures.accepted)
+
+    def _decide(self, packet: Packet) -> None:
+        """A packet that the thread does not know."""
+        leg, component = self._paths[packet.path]
+        destination = self.relay.receive(leg, component, packet.data, packet.source)
+        if destination is None:
+            return
+        try:
+            self._socket(_FAR[leg], component).sendto(packet.data, destination)
+        except OSError:
+            self.send_errors += 1
+        if component == RTP:
+            self._samples.append(max(0.0, time.monotonic() - packet.arrival))
+            self._tapped(packet.leg, packet.data, packet.arrival)
+
+    def _tapped(self, leg: int, data: bytes, arrival: Mono) -> None:
+        if self._ring is not None:
+            self._ring.offer(_LEGS[leg], data, arrival)
+
+    def _follow(self) -> None:
+        """Open and close the thread's paths as the relay would now answer."""
+        native = self._native
+        if native is None:
+            return
+        for index, (leg, component) in self._paths.items():
+            path = self.relay.path(leg, component)
+            if path == self._open.get(index):
+                continue
+            native.close(index)
+            self._open.pop(index, None)
+            if path is not None and native.open(index, path.source, path.destination, final=path.final):
+                self._open[index] = path
 
 
 def _close(pair: BoundPair, pool: PortPool) -> None:
