@@ -216,7 +216,7 @@ class Bench:
         credentials: Credentials | None = None,
         host: str = "192.0.2.1",
         route: dict[str, object] | None = None,
-        names: dict[str, str | None] | None = None,
+        names: dict[str, str | tuple[Target, ...] | None] | None = None,
         ports: int = 100,
         wire: Wire | None = None,
         **settings: object,
@@ -295,8 +295,10 @@ class Bench:
         self.pump()
 
     @staticmethod
-    def found(token: str, host: str | None) -> tuple[Target, ...]:
-        """The answer of name servers that know one address, or none, for each name."""
+    def found(token: str, host: str | tuple[Target, ...] | None) -> tuple[Target, ...]:
+        """The answer of name servers that know these targets, or one address, or none, for each name."""
+        if isinstance(host, tuple):
+            return host
         uri = SipUri.parse(token)
         return () if host is None else (Target("udp", uri.host, host, uri.port or 5060),)
 
