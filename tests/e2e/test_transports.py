@@ -74,7 +74,7 @@ def test_a_call_crosses_from_any_transport_and_family_to_any(tmp_path: Path, a: 
 
         assert (dialler.wait(25), edge.wait(5)) == (clean(5), clean(5)), (dialler.errors(), edge.errors())
         quiet(sidecar)
-        _media_crossed(tmp_path, calls=5)
+        media_crossed(tmp_path, calls=5)
         assert sidecar.faults == []
 
 
@@ -92,7 +92,7 @@ def quiet(sidecar: Product) -> None:
     )
 
 
-def _media_crossed(folder: Path, calls: int) -> None:
+def media_crossed(folder: Path, calls: int) -> None:
     """Every packet of both sides arrived and left."""
     media = [trace[-2]["media"] for trace in traces(folder)]
     assert len(media) == calls
