@@ -117,6 +117,7 @@ class Sidecar:
                 tidying = tasks.create_task(self._tidy(), name="tidying")
                 self._tasks = tasks
                 settle()
+                self._pump()  # routes that are pinged have a deadline already
                 log.info(
                     "ready",
                     name=config.name,
@@ -360,4 +361,5 @@ def _route(route: RouteConfig, own_preset: Preset | None) -> Route:
         policy=Policy(route.identity.claim, frozenset(route.identity.reject)),
         allow=tuple(route.allow),
         redirects=tuple(route.redirects),
+        ping=route.ping,
     )

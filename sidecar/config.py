@@ -216,6 +216,7 @@ class Route(Section):
     direction: Literal["inbound", "outbound"] = "inbound"
     allow: list[RecipientHost] = []
     redirects: list[RecipientHost] = []
+    ping: float | None = Field(default=None, ge=5, le=3600)
     username: str | None = None
     password: SecretStr | None = None
     password_file: Path | None = None

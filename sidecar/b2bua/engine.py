@@ -15,6 +15,7 @@ from sidecar.b2bua.door import Admitted, Reply, judge
 from sidecar.b2bua.effects import Effect, Found, Gone, Leg, Message, Refused, SendSip
 from sidecar.b2bua.legs import Pair, PortPairs
 from sidecar.b2bua.lookups import Lookups
+from sidecar.b2bua.pings import Pings
 from sidecar.b2bua.registry import Registry
 from sidecar.b2bua.routes import within_any
 from sidecar.b2bua.settings import Listener as Listener
@@ -54,6 +55,7 @@ class Engine:
         self._registry = Registry()
         self.ways = Ways(settings.listeners, settings.largest_datagram)
         self._lookups = Lookups(self.ways)
+        self._pings = Pings(self.layer, self._lookups, self.ways, ids, self.emit)
         self._out: list[Effect] = []
         self._touched: dict[str, Member] = {}
 
@@ -82,6 +84,7 @@ class Engine:
     def on_time(self, now: Mono) -> None:
         """Let every timer that is due fire."""
         self.layer.on_time(now)
+        self._pings.on_time(self.settings.routes, now)
         for call in self._registry.due(now):
             self._touched[call.id] = call
             call.on_time(now)
@@ -89,7 +92,7 @@ class Engine:
 
     def next_deadline(self) -> Mono | None:
         """When `on_time` wants to be called next."""
-        deadlines = (self.layer.next_deadline(), self._registry.next_deadline())
+        deadlines = (self.layer.next_deadline(), self._registry.next_deadline(), self._pings.next_deadline(self.settings.routes))
         return min((due for due in deadlines if due is not None), default=None)
 
     def take(self) -> list[Effect]:
@@ -145,6 +148,7 @@ class Engine:
             "transactions": self.layer.describe(),
             "bound_transactions": len(self._registry.transactions),
             "lookups": len(self._lookups),
+            "pings": self._pings.describe(),
             "draining": self.draining,
             "counts": dict(self.counts),
         }
@@ -190,14 +194,20 @@ class Engine:
                 self._trace(tx, response, came, again=again)
                 if (call := self._bound(tx)) is not None:
                     call.on_response(tx, response, again, now)
+                else:
+                    self._pings.answered(tx, response, now)
             case ly.Absorbed(tx, message):
                 self._on_absorbed(tx, message, came)
             case ly.TimedOut(tx):
                 if (call := self._bound(tx)) is not None:
                     call.on_timeout(tx, None, now)
+                else:
+                    self._pings.failed(tx, "no answer", now)
             case ly.TransportFailed(tx, detail):
                 if (call := self._bound(tx)) is not None:
                     call.on_timeout(tx, detail, now)
+                else:
+                    self._pings.failed(tx, detail, now)
             case ly.AckTimedOut(tx):
                 if (call := self._bound(tx)) is not None:
                     call.on_ack_timeout(tx, now)

@@ -19,7 +19,7 @@ from sidecar.sip.uri import SipUri
 class _Lookup:
     """One name that is being resolved, and who waits for it."""
 
-    waiting: list[tuple[Member, Located]] = field(default_factory=list)
+    waiting: list[tuple[Member | None, Located]] = field(default_factory=list)
 
 
 class Lookups:
@@ -32,8 +32,8 @@ class Lookups:
     def __len__(self) -> int:
         return len(self._open)
 
-    def locate(self, call: Member, uri: str, then: Located, now: Mono) -> Resolve | None:
-        """Call `then` now or later. What comes back is for the shell to do, and to be answered with `resolved`."""
+    def locate(self, call: Member | None, uri: str, then: Located, now: Mono) -> Resolve | None:
+        """Call `then` now or later, on behalf of `call`. What comes back is for the shell to do, and to be answered with `resolved`."""
         try:
             parsed = SipUri.parse(uri)
         except MalformedMessage as error:
@@ -63,7 +63,7 @@ class Lookups:
             return []
         for _, then in lookup.waiting:
             then(self._ways.ordered(targets, now), detail, now)
-        return [call for call, _ in lookup.waiting]
+        return [call for call, _ in lookup.waiting if call is not None]
 
 
 @lru_cache(maxsize=1024)

@@ -38,6 +38,8 @@ class Route:
     """Hosts that an outbound route may dial as recipients; no other is ever dialled through it."""
     redirects: tuple[str, ...] = ()
     """Hosts to which a redirect of the edge's is followed; any other goes back to the caller."""
+    ping: float | None = None
+    """Seconds between two OPTIONS to each target; None: none."""
 
     @property
     def preset(self) -> Preset:

@@ -82,9 +82,9 @@ class Ways:
         """The same targets, those that are to be avoided at `now` last."""
         return living_first(targets, self._avoided, now) if self._avoided else targets
 
-    def avoided(self, now: Mono) -> dict[str, float]:
-        """The targets that are avoided, and for how many seconds still."""
-        return {str(target): round(until - now, 1) for target, until in self._avoided.items() if until > now}
+    def avoided(self, now: Mono) -> list[str]:
+        """The targets that are avoided, in the order in which they failed."""
+        return [str(target) for target, until in self._avoided.items() if until > now]
 
 
 def flow_within(ways: Ways, known: Flow, dialog: Dialog, targets: Sequence[Target], *, is_agent: bool) -> Flow:

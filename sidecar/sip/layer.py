@@ -244,6 +244,11 @@ class TransactionLayer:
         self._out.clear()  # the machines hold on to this very list
         return out
 
+    @property
+    def give_up(self) -> float:
+        """Seconds after which a request without an answer has failed."""
+        return self._timing.give_up
+
     def describe(self) -> dict[str, dict[str, int]]:
         """How many transactions are in which state, by machine, and how many deadlines are kept. Empty inner dicts mean idle."""
         counts: dict[str, dict[str, int]] = {"client_invite": {}, "client_other": {}, "server_invite": {}, "server_other": {}}
