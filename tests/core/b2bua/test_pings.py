@@ -9,7 +9,6 @@ import pytest
 from sidecar.sip.flow import Flow
 from tests.core.b2bua.harness import EDGE, SIDECAR, Bench, Party
 from tests.core.b2bua.test_failover import SECOND, finish, target
-from tests.core.b2bua.types import Make
 
 
 @pytest.fixture
