@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.clocks import Mono
+from sidecar.media.relay import Leg
 from sidecar.media.rtp import HEADER_LENGTH
 
 SHORTEST: Final = 4
 """Stretches of fewer packets are not worth it."""
-Tapped = tuple[bytes, Mono]
-"""A datagram and its arrival."""
+Tapped = tuple[Leg, bytes, Mono]
+"""Whose datagram it is, the datagram and its arrival: as the tap has it, since making anew what is there would cost as much as the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +43,20 @@ class Stretch:
 
 def parts(packets: Sequence[Tapped]) -> Iterator[Stretch | Tapped]:
     """The packets in their order, regular stretches taken together."""
-    datagrams = [data for data, _ in packets]
+    datagrams = [packet[1] for packet in packets]
     size = len(datagrams[0]) if datagrams else 0
     if len(packets) < SHORTEST or size <= HEADER_LENGTH or len(set(map(len, datagrams))) > 1:
         yield from packets
         return
     rows = np.frombuffer(b"".join(datagrams), np.uint8).reshape(-1, size)
-    words = rows[:, :HEADER_LENGTH].copy().view(">u4").astype(np.int64)
-    first, timestamps, ssrcs = words[:, 0], words[:, 1], words[:, 2]
+    first, timestamps, ssrcs = np.ascontiguousarray(rows[:, :HEADER_LENGTH]).view(">u4").T.astype(np.int64)
     flags, sequences = first >> 16, first & 0xFFFF
     steps = timestamps[1:] - timestamps[:-1]
     links = (sequences[1:] - sequences[:-1] == 1) & (ssrcs[1:] == ssrcs[:-1]) & (flags[1:] == flags[:-1]) & (flags[1:] >> 7 == 0x100)
     links &= steps > 0
     links[1:] &= ~links[:-1] | (steps[1:] == steps[:-1])
     breaks = (np.flatnonzero(~links) + 1).tolist()
-    arrivals = np.array([arrival for _, arrival in packets])
+    arrivals = np.array([packet[2] for packet in packets])
     for start, end in zip([0, *breaks], [*breaks, len(packets)], strict=True):
         if end - start < SHORTEST:
             yield from packets[start:end]

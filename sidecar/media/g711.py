@@ -31,12 +31,12 @@ A_LAW: Final = _a_law()
 
 def decode_mu_law(payload: bytes) -> Pcm:
     """μ-law octets to linear samples."""
-    return MU_LAW[np.frombuffer(payload, np.uint8)]
+    return MU_LAW.take(np.frombuffer(payload, np.uint8), mode="clip")
 
 
 def decode_a_law(payload: bytes) -> Pcm:
     """A-law octets to linear samples."""
-    return A_LAW[np.frombuffer(payload, np.uint8)]
+    return A_LAW.take(np.frombuffer(payload, np.uint8), mode="clip")
 
 
 DECODERS: Final[dict[str, Callable[[bytes], Pcm]]] = {"PCMU": decode_mu_law, "PCMA": decode_a_law}

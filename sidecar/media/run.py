@@ -117,21 +117,22 @@ class Run:
         regular = floor - self._leap < offsets.min() and offsets.max() < floor + self._leap
         if self.start is None or self.late_since is not None or not regular or extended <= self._last_timestamp:
             return False
+        payload, size = stretch.payloads.tobytes(), stretch.payloads.shape[1]
+        arrivals, delays = stretch.arrivals.tolist(), offsets.tolist()
         for first in range(0, count, _BLOCK):
             last = min(first + _BLOCK, count)
-            best = first + int(offsets[first:last].argmin())
-            best_arrival = float(stretch.arrivals[best])
+            best = min(range(first, last), key=delays.__getitem__)
             block = Held(
                 timestamp=extended + first * step,
                 sequence=sequence + first,
-                arrival=float(stretch.arrivals[last - 1]),
-                payload=stretch.payloads[first:last].tobytes(),
+                arrival=arrivals[last - 1],
+                payload=payload[first * size : last * size],
                 decoder=decoder,
                 packets=last - first,
-                best=(extended + best * step, best_arrival),
+                best=(extended + best * step, arrivals[best]),
             )
             self.held.append(block)
-            self._note_floor(float(offsets[best]), best_arrival)
+            self._note_floor(delays[best], arrivals[best])
         self.last_arrival = float(stretch.arrivals[-1])
         self._last_timestamp, self._last_sequence = extended + (count - 1) * step, sequence + count - 1
         self._last_offset = float(offsets[-1])

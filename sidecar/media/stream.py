@@ -110,9 +110,9 @@ class Stream:
         """Take datagrams in order of arrival: the same as `packet` for each of them, at a fraction of the cost."""
         for part in parts(packets):
             if isinstance(part, tuple):
-                self.packet(*part)
+                self.packet(part[1], part[2])
             elif not self._stretch(part):
-                for data, arrival in part.packets:
+                for _, data, arrival in part.packets:
                     self.packet(data, arrival)
 
     def _stretch(self, stretch: Stretch) -> bool:

@@ -47,14 +47,13 @@ def band_power(pcm: Pcm, settings: SpeechSettings) -> Levels:
     size = len(pcm) // HOP * HOP
     if size == 0:
         return np.zeros(0, np.float32)
-    whole = pcm[:size].astype(np.float32)
-    spectrum = np.fft.rfft(whole, _fast_size(size))
-    hertz = RATE / _fast_size(size)
+    length = _fast_size(size)
+    spectrum = np.fft.rfft(pcm[:size].astype(np.float32), length)
+    hertz = RATE / length
     spectrum[: round(settings.low_hz / hertz)] = 0
     spectrum[round(settings.high_hz / hertz) + 1 :] = 0
-    band = np.fft.irfft(spectrum, _fast_size(size))[:size]
-    rows = band.reshape(-1, HOP)
-    power = np.einsum("ij,ij->i", rows, rows) / HOP
+    rows = np.fft.irfft(spectrum, length)[:size].reshape(-1, HOP)
+    power = np.einsum("ij,ij->i", rows, rows) / np.float32(HOP)
     smooth = power.copy()
     smooth[1:] += power[:-1]
     smooth[:-1] += power[1:]
@@ -73,7 +72,7 @@ def stretches(flags: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.N
     """Starts and ends of the rows of True in `flags`."""
     padded = np.zeros(len(flags) + 2, np.bool_)
     padded[1:-1] = flags
-    edges = np.flatnonzero(padded[1:] != padded[:-1])
+    edges = (padded[1:] != padded[:-1]).nonzero()[0]
     return edges[::2], edges[1::2]
 
 
@@ -86,19 +85,24 @@ def _fast_size(size: int) -> int:
 
 def decibels(power: npt.NDArray[np.floating]) -> Levels:
     """Mean square of 16-bit samples to dB of full scale, never below the floor."""
-    levels: Levels = np.maximum(10 * np.log10(np.maximum(power, 1e-9) / _FULL_SCALE**2), FLOOR_DB).astype(np.float32)
-    return levels
+    levels: Levels = np.maximum(power, 1e-9).astype(np.float32, copy=False)
+    levels /= _FULL_SCALE**2
+    np.log10(levels, out=levels)
+    levels *= 10
+    return np.maximum(levels, FLOOR_DB, out=levels)
 
 
 def active_level(levels: Levels) -> float:
     """Mean power over what is active, in dB: pauses (16 dB and more under the mean) do not count, after the manner of ITU-T P.56."""
+    if len(levels) == 0:
+        return -100.0
     power = np.power(10.0, levels.astype(np.float64) / 10)
-    mean = float(power.mean()) if len(power) else 1e-10
+    mean, count = float(np.add.reduce(power)) / len(power), len(power)
     for _ in range(3):
         active = power[power > mean * 10**-1.59]
-        if len(active) == 0:
+        if len(active) in (0, count):
             break
-        mean = float(active.mean())
+        mean, count = float(np.add.reduce(active)) / len(active), len(active)
     return 10 * float(np.log10(max(mean, 1e-10)))
 
 

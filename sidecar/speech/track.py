@@ -44,6 +44,8 @@ class _Raw:
     onset: Boundary | None = None
     stop: Boundary | None = None
     levels: list[Levels] = field(default_factory=list)
+    band: tuple[int, int, Levels] | None = None
+    """Band power around the onset, and where it was taken."""
     judged: int = 0
     """Samples from the start that were found to be no voice."""
     voice: bool = False
@@ -224,7 +226,7 @@ class SpeechTrack:
         else:
             low, high = max(raw.start, rough - reach), min(limit, rough + beyond)
         low -= low % HOP
-        power = refine.band_power(self._history.between(low, high), settings)
+        power = self._band(raw, low, high) if side == "onset" else refine.band_power(self._history.between(low, high), settings)
         longest_loss = refine.bridge_lost(power, [(a - low, b - low) for a, b in self._history.lost_between(low, high)])
         level = max(raw.level, self._reference(raw))
         noise = self._noise(power, rough - low, side)
@@ -238,6 +240,12 @@ class SpeechTrack:
         bias, uncertainty = refine.expected_loss(depth, side)
         corrected = position + round(bias * _MS) * (1 if side == "end" else -1)
         return Boundary(corrected, uncertainty + longest_loss / 2, True)
+
+    def _band(self, raw: _Raw, low: int, high: int) -> Levels:
+        """Band power around an onset, which is looked at again once more of the speech is known."""
+        if raw.band is None or raw.band[:2] != (low, high):
+            raw.band = low, high, refine.band_power(self._history.between(low, high), self._settings)
+        return raw.band[2].copy()
 
     def _noise(self, power: Levels, rough: int, side: Side) -> float | None:
         """Level that the local noise exceeds 4 % of the time, from the pause beside the boundary.
@@ -261,6 +269,7 @@ class SpeechTrack:
         self.version += 1
         segment = self._segment(raw)
         raw.levels.clear()
+        raw.band = None
         self._previous_end = raw.end
         if segment.end - segment.start < self._settings.shortest_ms * _MS:
             return

@@ -59,7 +59,8 @@ def _spectra(pcm: Pcm) -> Spectra:
         samples = np.pad(samples, (0, _SIZE + 2 * _HOP - len(samples)))
     samples = np.pad(samples, (0, -(len(samples) - _SIZE) % _HOP))
     frames = np.lib.stride_tricks.sliding_window_view(samples, _SIZE)[::_HOP] * _WINDOW
-    power: Spectra = np.square(np.abs(np.fft.rfft(frames, axis=1))).astype(np.float32)
+    spectra = np.fft.rfft(frames, axis=1)
+    power: Spectra = np.square(spectra.real) + np.square(spectra.imag)
     return power
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from control.contract.call import Media, RelayDelay, Turn
 from sidecar.clocks import Mono
+from sidecar.media.batch import Tapped
 from sidecar.media.codec import Codec
 from sidecar.media.relay import Leg
 from sidecar.speech.detector import NAME
@@ -30,7 +31,7 @@ class Measurement:
         self._sides: dict[Leg, Side] = {"A": Side(settings, listen=False), "B": Side(settings, listen=True)}
         self._answered: Mono | None = None
         # The answer is told by another path than the packets, so a few of them may be ahead of it.
-        self._early: deque[tuple[Leg, bytes, Mono]] = deque(maxlen=_EARLY_PACKETS)
+        self._early: deque[Tapped] = deque(maxlen=_EARLY_PACKETS)
         self._first_agent_rtp: Mono | None = None
         self._held: set[Leg] = set()
         self._held_since: Mono | None = None
@@ -50,9 +51,9 @@ class Measurement:
             return
         self._answered = at
         early, self._early = self._early, deque(maxlen=_EARLY_PACKETS)
-        for leg, data, arrival in early:
-            if arrival >= at:
-                self._sides[leg].packet(data, arrival)
+        for packet in early:
+            if packet[2] >= at:
+                self._sides[packet[0]].packet(packet)
 
     def packet(self, leg: Leg, data: bytes, arrival: Mono) -> None:
         """Take an RTP packet as the tap saw it."""
@@ -62,17 +63,17 @@ class Measurement:
         if answered is None:
             self._early.append((leg, data, arrival))
         elif arrival >= answered:
-            self._sides[leg].packet(data, arrival)
+            self._sides[leg].packet((leg, data, arrival))
 
-    def packets(self, packets: Sequence[tuple[Leg, bytes, Mono]]) -> None:
+    def packets(self, packets: Sequence[Tapped]) -> None:
         """Take RTP packets in order of arrival: the same as `packet` for each of them, at less cost."""
-        answered = self._answered
-        if answered is None or self._first_agent_rtp is None or not packets or packets[0][2] < answered:
-            for leg, data, arrival in packets:
-                self.packet(leg, data, arrival)
-            return
+        first = 0
+        while first < len(packets) and (self._first_agent_rtp is None or self._answered is None or packets[first][2] < self._answered):
+            self.packet(*packets[first])
+            first += 1
+        rest = packets[first:] if first else packets
         for leg, side in self._sides.items():
-            side.packets([(data, arrival) for whose, data, arrival in packets if whose == leg])
+            side.packets([packet for packet in rest if packet[0] == leg])
 
     def hold(self, leg: Leg, held: bool, at: Mono) -> None:
         """The party of `leg` put the call on hold, or took it back. Nothing counts while either did."""

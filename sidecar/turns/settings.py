@@ -41,7 +41,7 @@ class MeasureSettings:
     stream: StreamSettings = field(default_factory=StreamSettings)
     speech: SpeechSettings = field(default_factory=SpeechSettings)
     turns: TurnSettings = field(default_factory=TurnSettings)
-    live_window_s: float = 60.0
+    live_window_s: float = 20.0
     """Live turns are folded over about this much of the call, so that a live look costs the same in the first minute and in the last."""
     step_s: float = 4.0
     """Packets are looked at in steps of this much arrival time; a longer step costs less."""

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from control.contract.call import Dtmf, Stream
 from sidecar.clocks import Mono
 from sidecar.media import mos
+from sidecar.media.batch import Tapped
 from sidecar.media.decode import RATE
 from sidecar.media.stream import Stream as RtpStream
 from sidecar.speech.sounds import Sounds
@@ -24,27 +25,30 @@ class Side:
         self.track = SpeechTrack(settings.speech, self._sounds)
         self.stream = RtpStream(self.track, settings.stream)
         self._due = 0.0
-        self._waiting: list[tuple[bytes, Mono]] = []
+        self._waiting: list[Tapped] = []
         self._located: dict[int, float] = {}
         self._settled_after = int((settings.stream.reach_s + 0.5) * RATE)
 
-    def packet(self, data: bytes, arrival: Mono) -> None:
+    def packet(self, packet: Tapped) -> None:
         """Take a packet. They are analysed together, a step's worth of arrivals at a time."""
-        self._waiting.append((data, arrival))
-        if arrival >= self._due:
-            self.advance(arrival)
+        self._waiting.append(packet)
+        if packet[2] >= self._due:
+            self.advance(packet[2])
 
-    def packets(self, packets: list[tuple[bytes, Mono]]) -> None:
+    def packets(self, packets: list[Tapped]) -> None:
         """Take packets in order of arrival; the same as `packet` for each of them."""
+        if packets and packets[-1][2] < self._due:  # nothing is due, as is usual in a small batch
+            self._waiting += packets
+            return
         start = 0
         while start < len(packets):
             # All up to the first one that is due make one step, as they would one by one.
-            due = max(self._due, packets[start][1])
+            due = max(self._due, packets[start][2])
             end = bisect_left(packets, due, start, key=_arrival) + 1
             self._waiting += packets[start:end]
             start = end
-            if self._waiting[-1][1] >= due:
-                self.advance(self._waiting[-1][1])
+            if self._waiting[-1][2] >= due:
+                self.advance(self._waiting[-1][2])
 
     def look(self, now: Mono) -> None:
         """Analyse what has come, if the last time is long enough ago."""
@@ -129,5 +133,5 @@ class Side:
         return {**self.stream.describe(), "speech_level_db": self.track.level_db, "segments": len(self.track.segments())}
 
 
-def _arrival(packet: tuple[bytes, Mono]) -> float:
-    return packet[1]
+def _arrival(packet: Tapped) -> float:
+    return packet[2]

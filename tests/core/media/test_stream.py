@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sidecar.clocks import Mono
+from sidecar.media.batch import Tapped
 from sidecar.media.codec import STATIC, TELEPHONE_EVENT, Codec
 from sidecar.media.decode import Pcm
 from sidecar.media.stream import Stream
@@ -51,10 +52,10 @@ def heard(sent: list[tuple[float, bytes]], step: float = 1.0) -> tuple[Stream, R
     sink = Recorder()
     stream = Stream(sink)
     stream.negotiated({**STATIC, 101: Codec(TELEPHONE_EVENT, RATE)})
-    batch: list[tuple[bytes, Mono]] = []
+    batch: list[Tapped] = []
     stepped = sent[0][0]
     for arrival, data in sent:
-        batch.append((data, Mono(arrival)))
+        batch.append(("A", data, Mono(arrival)))
         if arrival - stepped > step:
             stream.packets(batch)
             stream.advance(Mono(arrival))

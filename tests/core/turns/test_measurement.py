@@ -14,6 +14,7 @@ from sidecar.media.codec import STATIC, TELEPHONE_EVENT, Codec
 from sidecar.turns.measured import Measured
 from sidecar.turns.measurement import Measurement
 from tests.support.speech_call import Conversation, Network, Sender, Track, conversation, merged, voice
+from tests.support.speech_hour import batches, hour
 
 ANSWER = 5000.0
 CLIPS = [voice(seed, 0.5 + seed % 5 * 0.6) for seed in range(10)]
@@ -267,26 +268,25 @@ def test_describe_can_be_asked_at_any_time() -> None:
     assert call.describe()["caller"]["codec"] == "PCMU"  # type: ignore[index]
 
 
-def test_an_hour_in_one_go() -> None:
-    """Ninety conversations of forty seconds; memory and work must not grow faster than the call."""
-    talk = conversation(21, 8, CLIPS)
-    rounds = int(3600 / talk.seconds)
+def test_an_hour() -> None:
+    """Some ninety conversations of forty seconds, in batches as the sidecar's analysis gets them."""
+    talk, rounds, packets, seconds = hour(CLIPS, ANSWER)
     call = opened()
     call.answered(Mono(ANSWER))
-    senders = {"A": Sender(ssrc=1), "B": Sender(ssrc=2)}
-    coded = {leg: sender.packets(track.audio, 0.0) for (leg, sender), track in zip(senders.items(), (talk.caller, talk.agent), strict=True)}
-    one = merged(**coded)
-    per_round = {leg: len(packets) for leg, packets in coded.items()}
-    length = per_round["A"] * 0.02
-    for i in range(rounds):
-        for leg, at, data in one:
-            header = struct.unpack("!BBHII", data[:12])
-            sequence = header[2] + i * per_round[leg] & 0xFFFF
-            timestamp = header[3] + i * per_round[leg] * 160 & 0xFFFFFFFF
-            moved = struct.pack("!BBHII", 0x80, 0, sequence, timestamp, header[4]) + data[12:]
-            call.packet("A" if leg == "A" else "B", moved, Mono(ANSWER + at + i * length))
-    result = finished(call, rounds * length)
+    for batch in batches(packets, 0.2):
+        call.packets(batch)
+    result = finished(call, seconds)
     assert len(result.turns) == rounds * 8
     errors = [t.response_latency_ms - talk.latencies[i % 8] for i, t in enumerate(result.turns)]
     assert np.abs(errors).max() < 60
     assert result.media.caller.lost == result.media.agent.lost == 0
+
+
+def test_batches_give_the_same_figures_as_single_packets() -> None:
+    sent = spoken(TALK, BAD)
+    singly, _ = measured(sent, TALK.seconds)
+    call = opened()
+    call.answered(Mono(ANSWER))
+    for batch in batches([("A" if leg == "A" else "B", data, Mono(at)) for leg, at, data in sent], 0.2):
+        call.packets(batch)
+    assert finished(call, TALK.seconds) == singly
