@@ -97,6 +97,37 @@ class Dtmf(Model):
     duration_ms: float
 
 
+class Bursts(Model):
+    """How loss was spread, after RFC 3611 4.7.2: sixteen packets in a row that came end a burst, and a lone lost packet is none."""
+
+    n: int = 0
+    density_pct: float = 0.0
+    """Share lost within the bursts."""
+    mean_ms: float = 0.0
+    gap_density_pct: float = 0.0
+    """Share lost outside them."""
+
+
+class LossInterval(Model):
+    """Packets of five seconds that were to come, and those that never did."""
+
+    start_ms: float
+    duration_ms: float
+    expected: int
+    lost: int
+    loss_pct: float
+
+
+class Heard(Model):
+    """What the other party says, in RTCP, of what reached it of a stream."""
+
+    reports: int = 0
+    lost: int = 0
+    loss_pct: float = 0.0
+    """The worst that one report said of its interval."""
+    jitter_ms: float = 0.0
+
+
 class Stream(Model):
     """What one party sent, as RFC 3550 counts it over all its SSRCs since the answer."""
 
@@ -112,6 +143,22 @@ class Stream(Model):
     jitter_ms: float = 0.0
     mos_lq: float | None = None
     """ITU-T G.107 E-model from RTP alone: loss, burstiness, codec; no delay term."""
+    mos_cq: float | None = None
+    """The same with the delay; only where RTCP told the round trip on both legs."""
+    late: int = 0
+    """Packets that came too late to be heard, or beside the stream that is heard."""
+    unsent_ms: float = 0.0
+    """Time in which the party sent nothing: silence suppression, key presses, hold. No loss."""
+    bursts: Bursts = Field(default_factory=Bursts)
+    lossy_intervals: int = 0
+    """Intervals of five seconds in which any packet was lost."""
+    worst_interval: LossInterval | None = None
+    heard: Heard | None = None
+    """Null: the other party sent no report."""
+    round_trip_ms: Percentiles = Field(default_factory=Percentiles)
+    """From the sidecar to this party and back, from RTCP; the time that the party took to answer is taken off."""
+    clock_ppm: float | None = None
+    """By how much its RTP clock runs ahead of its own wall clock, from its sender reports."""
     dtmf: list[Dtmf] = Field(default_factory=list)
 
 
@@ -120,6 +167,13 @@ class RelayDelay(Model):
 
     p50_us: float | None = None
     p99_us: float | None = None
+
+
+class Finding(Model):
+    """Something that was not as it should be, and did not break the call."""
+
+    name: str
+    detail: str
 
 
 class Media(Model):
@@ -132,6 +186,9 @@ class Media(Model):
     refused: int = 0
     """Packets from a source that was neither negotiated nor latched."""
     relay_delay: RelayDelay = Field(default_factory=RelayDelay)
+    findings: list[Finding] = Field(default_factory=list)
+    """What a listener would have noticed, in words: `no_audio`, `one_way_audio`, `audio_stopped`, `only_silence`, `not_analysed`, `loss`,
+    `foreign_source`, `tap_dropped`."""
 
 
 class Hop(Model):
@@ -151,13 +208,6 @@ class Repair(Model):
     """The `sip_call_id` that the report carried, if any."""
     confidence: float
     """0–1, from the rule's row in the matching table."""
-
-
-class Finding(Model):
-    """Something at the door that was not as it should be, and did not break the call."""
-
-    name: str
-    detail: str
 
 
 class Verdict(Model):

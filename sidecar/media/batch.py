@@ -13,14 +13,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.clocks import Mono
-from sidecar.media.relay import Leg
 from sidecar.media.rtp import HEADER_LENGTH
+from sidecar.media.tap import Tapped
 
 SHORTEST: Final = 4
 """Stretches of fewer packets are not worth it."""
-Tapped = tuple[Leg, bytes, Mono]
-"""Whose datagram it is, the datagram and its arrival: as the tap has it, since making anew what is there would cost as much as the rest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,14 @@ from typing import Protocol
 
 from sidecar.clocks import Mono
 from sidecar.media import rtp
-from sidecar.media.batch import Stretch, Tapped, parts
+from sidecar.media.batch import Stretch, parts
 from sidecar.media.codec import STATIC, TELEPHONE_EVENT, Codec
 from sidecar.media.decode import RATE, Decoder, Pcm, decoder_for
 from sidecar.media.dtmf import Keypad
+from sidecar.media.losses import Losses
 from sidecar.media.reception import Reception
 from sidecar.media.run import Held, Run
+from sidecar.media.tap import Tapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,9 @@ class Stream:
         """Packets too late to be heard, or of a source beside the one that is heard."""
         self.loss_runs = 0
         self.loss_run_packets = 0
+        self.losses = Losses()
+        self.unsent = 0
+        """Samples of the time line in which the sender sent nothing: silence suppression, events in place of audio, a pause."""
 
     def negotiated(self, codecs: Mapping[int, Codec]) -> None:
         """Payload types that this party may send from now on."""
@@ -275,6 +280,7 @@ class Stream:
         for held in due:
             position = run.position(held.timestamp)
             missing = self._missing(held.sequence, held.packets)
+            self.losses.packets(position / RATE, held.packets, missing)
             samples = held.decoder.samples(held.payload) if held.decoder is not None else 0
             if not missing and 0 <= position - end <= _ROUNDING and held.decoder is decoder:
                 batch.append(held.payload)
@@ -317,9 +323,20 @@ class Stream:
         lost = min(gap, lost)
         if lost:
             self._sink.lost(lost)
+        self.unsent += gap - lost
         for samples in _chunks(gap - lost, self._settings.silence_chunk):
             self._sink.silence(samples)
         self.position += gap
+
+    @property
+    def last_arrival(self) -> float | None:
+        """When its newest packet came; None before the first."""
+        return self._run.last_arrival if self._run is not None else None
+
+    @property
+    def step_ms(self) -> float:
+        """Length of an ordinary packet; 0 while it is not known."""
+        return self._run.step * 1000 / RATE if self._run is not None else 0.0
 
     def locate(self, position: int) -> float:
         """When the sample at `position` passed, in arrival time (seconds). Before the first packet: the origin, or 0."""

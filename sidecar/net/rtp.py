@@ -156,7 +156,7 @@ class MediaLine:
     def __init__(self, pool: PortPool, hosts: tuple[str, str], loop: asyncio.AbstractEventLoop, ring: Ring | None) -> None:
         """Bind both port pairs, leg A's and leg B's each on its host, which may be of two families.
 
-        `ring` gets each forwarded RTP packet (None: nobody listens). Raises NoPorts.
+        `ring` gets each forwarded RTP and RTCP packet (None: nobody listens). Raises NoPorts.
         """
         self.relay = Relay()
         self.delays: list[float] = []
@@ -234,7 +234,7 @@ class MediaLine:
     def _forwarder(self, leg: Leg, component: Component, sock: socket.socket, out: socket.socket) -> Callable[[], bool]:
         """What to do when `sock` has something to read; False when it had nothing. Runs for every packet, so all it needs is at hand."""
         receive, recvmsg, sendto = self.relay.receive, sock.recvmsg, out.sendto
-        offer = self._ring.offer if self._ring is not None and component == RTP else None
+        offer = self._ring.offer if self._ring is not None else None
         note, plain = self._samples.append, sock.family == socket.AF_INET
         count = 0
 
@@ -267,9 +267,9 @@ class MediaLine:
         self._slot = native.own(Owner(self._decide, self._follow, self._tapped))
         for leg in _LEGS:
             for component in _COMPONENTS:
-                tapped = self._ring is not None and component == RTP
                 sock, out = self._socket(leg, component), self._socket(_FAR[leg], component)
-                self._paths[native.add(sock, out, self._slot, _LEGS.index(leg), tapped=tapped)] = (leg, component)
+                path = native.add(sock, out, self._slot, _LEGS.index(leg), tapped=self._ring is not None)
+                self._paths[path] = (leg, component)
 
     def _remove_paths(self, native: Forwarder) -> None:
         figures = {path: native.remove(path) for path in self._paths}
@@ -298,9 +298,8 @@ class MediaLine:
             self._socket(_FAR[leg], component).sendto(packet.data, destination)
         except OSError:
             self.send_errors += 1
-        if component == RTP:
-            self._samples.append(max(0.0, time.monotonic() - packet.arrival))
-            self._tapped(packet.leg, packet.data, packet.arrival)
+        self._samples.append(max(0.0, time.monotonic() - packet.arrival))
+        self._tapped(packet.leg, packet.data, packet.arrival)
 
     def _tapped(self, leg: int, data: bytes, arrival: Mono) -> None:
         if self._ring is not None:

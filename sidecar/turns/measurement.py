@@ -8,12 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 from control.contract.call import Media, RelayDelay, Turn
 from sidecar.clocks import Mono
-from sidecar.media.batch import Tapped
 from sidecar.media.codec import Codec
+from sidecar.media.hearsay import Hearsay
 from sidecar.media.relay import Leg
+from sidecar.media.rtcp import TYPES
+from sidecar.media.tap import Tapped
 from sidecar.speech.detector import NAME
+from sidecar.turns.findings import findings
 from sidecar.turns.floor import fold
 from sidecar.turns.measured import Measured
+from sidecar.turns.quality import judged
 from sidecar.turns.settings import MeasureSettings
 from sidecar.turns.side import Side
 from sidecar.turns.spans import Span, bridge, without
@@ -33,6 +37,7 @@ class Measurement:
         # The answer is told by another path than the packets, so a few of them may be ahead of it.
         self._early: deque[Tapped] = deque(maxlen=_EARLY_PACKETS)
         self._first_agent_rtp: Mono | None = None
+        self._hearsay = Hearsay()
         self._held: set[Leg] = set()
         self._held_since: Mono | None = None
         self._holds: list[tuple[Mono, Mono]] = []
@@ -56,7 +61,10 @@ class Measurement:
                 self._sides[packet[0]].packet(packet)
 
     def packet(self, leg: Leg, data: bytes, arrival: Mono) -> None:
-        """Take an RTP packet as the tap saw it."""
+        """Take an RTP or RTCP packet as the tap saw it."""
+        if data[1:2] in TYPES:
+            self._hearsay.packet(leg, data, arrival)
+            return
         if self._first_agent_rtp is None and leg == "B":
             self._first_agent_rtp = arrival
         answered = self._answered
@@ -66,12 +74,17 @@ class Measurement:
             self._sides[leg].packet((leg, data, arrival))
 
     def packets(self, packets: Sequence[Tapped]) -> None:
-        """Take RTP packets in order of arrival: the same as `packet` for each of them, at less cost."""
+        """Take RTP and RTCP packets in order of arrival: the same as `packet` for each of them, at less cost."""
         first = 0
         while first < len(packets) and (self._first_agent_rtp is None or self._answered is None or packets[first][2] < self._answered):
             self.packet(*packets[first])
             first += 1
         rest = packets[first:] if first else packets
+        control = [packet for packet in rest if packet[1][1:2] in TYPES]
+        if control:
+            for leg, data, arrival in control:
+                self._hearsay.packet(leg, data, arrival)
+            rest = [packet for packet in rest if packet[1][1:2] not in TYPES]
         for leg, side in self._sides.items():
             side.packets([packet for packet in rest if packet[0] == leg])
 
@@ -145,16 +158,27 @@ class Measurement:
             turns=conversation.turns,
             barge_ins=[o.model() for o in conversation.overlaps],
             speech=speech(caller, agent, conversation.turns, duration, holds, NAME, self._settings.turns),
-            media=Media(
-                caller=self._sides["A"].model(answered),
-                agent=self._sides["B"].model(answered),
-                tap_dropped=tap_dropped,
-                refused=refused,
-                relay_delay=relay_delay,
-            ),
+            media=self._media(answered, duration, holds, Media(tap_dropped=tap_dropped, refused=refused, relay_delay=relay_delay)),
             greeting_ms=round(agent[0].start, 1) if agent else None,
             first_agent_rtp_ms=None if first is None or self._answered is None else round((first - answered) * 1000, 3),
         )
+
+    def _media(self, answered: Mono, duration: float, holds: list[Span], media: Media) -> Media:
+        """Both streams, and what was odd about them, put into `media`."""
+        caller, agent = self._sides["A"], self._sides["B"]
+        parties, floor = self._hearsay.parties, self._settings.turns.percentile_floor
+        media.caller = judged(caller, answered, parties["A"], parties["B"], floor)
+        media.agent = judged(agent, answered, parties["B"], parties["A"], floor)
+        sides = {"caller": caller, "agent": agent}
+        if self._answered is not None:
+            media.findings = findings(
+                media,
+                duration,
+                holds,
+                silent={name: side.silent for name, side in sides.items()},
+                last={name: None if (at := side.stream.last_arrival) is None else (at - answered) * 1000 for name, side in sides.items()},
+            )
+        return media
 
     def _hold_spans(self, answered: Mono, until: Mono) -> list[Span]:
         holds = [*self._holds, *([(self._held_since, until)] if self._held_since is not None else [])]

@@ -7,9 +7,9 @@ from bisect import bisect_left
 from control.contract.call import Dtmf, Stream
 from sidecar.clocks import Mono
 from sidecar.media import mos
-from sidecar.media.batch import Tapped
 from sidecar.media.decode import RATE
 from sidecar.media.stream import Stream as RtpStream
+from sidecar.media.tap import Tapped
 from sidecar.speech.sounds import Sounds
 from sidecar.speech.track import SpeechTrack
 from sidecar.turns.settings import MeasureSettings
@@ -127,6 +127,11 @@ class Side:
                 for p in stream.keypad.presses
             ],
         )
+
+    @property
+    def silent(self) -> bool:
+        """Nothing was to be heard: no speech and, where that is listened for, no other sound."""
+        return not self.track.segments() and not (self._sounds is not None and self._sounds.onsets)
 
     def describe(self) -> dict[str, object]:
         """Stream and speech so far."""

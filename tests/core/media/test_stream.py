@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from sidecar.clocks import Mono
-from sidecar.media.batch import Tapped
 from sidecar.media.codec import STATIC, TELEPHONE_EVENT, Codec
 from sidecar.media.decode import Pcm
 from sidecar.media.stream import Stream
+from sidecar.media.tap import Tapped
 from tests.support.speech_call import Network, Sender
 
 RATE = 8000

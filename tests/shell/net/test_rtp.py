@@ -107,7 +107,7 @@ async def test_the_tap_is_told_when_the_kernel_took_a_packet_not_when_it_was_rea
         line.close()
 
 
-async def test_rtcp_crosses_on_the_next_port_and_is_not_tapped(pool: Pool) -> None:
+async def test_rtcp_crosses_on_the_next_port_and_is_tapped_too(pool: Pool) -> None:
     ring = Ring(10)
     ports = pool(40)
     line = MediaLine(ports, (HOST, HOST), asyncio.get_running_loop(), ring)
@@ -116,7 +116,7 @@ async def test_rtcp_crosses_on_the_next_port_and_is_not_tapped(pool: Pool) -> No
         line.negotiated("B", agent.getsockname(), agent_rtcp.getsockname(), HOST)
         caller.sendto(b"\x80\xc9\x00\x01abcd", (HOST, line.ports("A")[1]))
         assert await received(agent_rtcp) == (b"\x80\xc9\x00\x01abcd", (HOST, line.ports("B")[1]))
-        assert ring.drain() == []
+        assert [(leg, data) for leg, data, _ in tapped(ports, ring)] == [("A", b"\x80\xc9\x00\x01abcd")]
         line.close()
 
 
