@@ -7,9 +7,8 @@ import base64
 import binascii
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from math import ceil
 
 import sqlalchemy as sa
 from pydantic import BaseModel
@@ -25,7 +24,6 @@ from control.store import Store, rows
 from control.store.schema import calls
 
 _EQUAL = ("kind", "outcome", "route", "sidecar", "sip_call_id", "status")
-_LEAST_FOR_P95 = 20
 _EXPORT_PAGE = 200
 _SUMMARY_BATCH = 500
 
@@ -122,9 +120,9 @@ async def summary(conn: AsyncConnection, query: CallFilter) -> Summary:
     return Summary(
         calls=total,
         **{name: dict(count) for name, count in counts.items()},
-        response_latency_ms=percentiles(latencies),
-        greeting_ms=percentiles(greetings),
-        difference_ms=percentiles(differences),
+        response_latency_ms=Percentiles.of(latencies),
+        greeting_ms=Percentiles.of(greetings),
+        difference_ms=Percentiles.of(differences),
     )
 
 
@@ -148,19 +146,6 @@ class _Figures(BaseModel):
     turns: list[_Turn] = []
     timings_ms: _Timings = _Timings()
     reported: _Reported = _Reported()
-
-
-def percentiles(values: Iterable[float]) -> Percentiles:
-    """Nearest-rank percentiles with n; no p95 under n = 20."""
-    ordered = sorted(values)
-    if not ordered:
-        return Percentiles()
-
-    def at(share: float) -> float:
-        return round(ordered[max(0, ceil(share * len(ordered)) - 1)], 3)
-
-    p95 = at(0.95) if len(ordered) >= _LEAST_FOR_P95 else None
-    return Percentiles(n=len(ordered), p50=at(0.5), p90=at(0.9), p95=p95, max=round(ordered[-1], 3))
 
 
 def _fits(call: Call, query: CurrentQuery) -> bool:

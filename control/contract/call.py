@@ -6,8 +6,10 @@ Every other `…_ms` is a duration. Timestamps are RFC 3339 with offset.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Literal
+from math import ceil
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +20,9 @@ Outcome = Literal["linked", "repaired", "conflict", "missing", "unlinked", "pend
 HopName = Literal["received", "carried", "echoed", "accepted"]
 TurnKind = Literal["response", "overlap", "agent_interruption"]
 BargeInKind = Literal["barge_in", "slow", "failed", "backchannel", "terminal_overlap"]
+
+
+_LEAST_FOR_P95 = 20
 
 
 class Model(BaseModel):
@@ -72,6 +77,19 @@ class Percentiles(Model):
     p90: float | None = None
     p95: float | None = None
     max: float | None = None
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Self:
+        """Nearest-rank percentiles of any values, to a thousandth."""
+        ordered = sorted(values)
+        if not ordered:
+            return cls()
+
+        def at(share: float) -> float:
+            return round(ordered[max(0, ceil(share * len(ordered)) - 1)], 3)
+
+        p95 = at(0.95) if len(ordered) >= _LEAST_FOR_P95 else None
+        return cls(n=len(ordered), p50=at(0.5), p90=at(0.9), p95=p95, max=round(ordered[-1], 3))
 
 
 class Speech(Model):
@@ -221,12 +239,34 @@ class Verdict(Model):
     """For `conflict`: the calls that the report could belong to."""
 
 
+class ReportedTurn(Model):
+    """One segment of the agent's report beside the turn that it answered on the wire."""
+
+    segment: int
+    """Its index in the report's transcript."""
+    turn: int
+    """`n` of the turn."""
+    start_difference_ms: float
+    """Start of the agent's speech on the wire minus the segment's start, the offset of the two time bases taken off."""
+    e2e_latency_ms: float | None
+    """What the report says."""
+    response_latency_ms: float
+    """What the wire says."""
+    difference_ms: float | None
+    """Wire minus reported."""
+
+
 class Reported(Model):
     """The agent's own latencies, beside the wire's."""
 
     response_latency_ms: list[float] = Field(default_factory=list)
     difference_ms: list[float] = Field(default_factory=list)
     """Wire minus reported, for the segments that could be matched in time."""
+    difference: Percentiles = Field(default_factory=Percentiles)
+    """Of the same."""
+    offset_ms: float | None = None
+    """Call time minus the report's own time, as the matched segments show it."""
+    turns: list[ReportedTurn] = Field(default_factory=list)
 
 
 class Call(Model):

@@ -32,6 +32,10 @@ class Pair:
 
     segment: Spoken
     wire_ms: float
+    turn: int = 0
+    """`n` of the turn."""
+    start_ms: float = 0.0
+    """Start of the agent's speech in it, call time."""
 
 
 def pair(segments: Sequence[Spoken], call: Call, prior_ms: float = 0.0) -> list[Pair]:
@@ -43,14 +47,18 @@ def pair(segments: Sequence[Spoken], call: Call, prior_ms: float = 0.0) -> list[
     anchors = sorted(
         {turn.agent_start_ms for turn in call.turns} | ({call.timings_ms.greeting} if call.timings_ms.greeting is not None else set())
     )
-    wire = {turn.agent_start_ms: turn.response_latency_ms for turn in call.turns if turn.kind == "response"}
+    wire = {turn.agent_start_ms: turn for turn in call.turns if turn.kind == "response"}
     if not segments or not anchors:
         return []
     ordered = sorted(segments, key=lambda segment: segment.start_ms)
     starts = [segment.start_ms for segment in ordered]
     sample, marks = starts[:_SAMPLE], anchors[:_SAMPLE]
     best = min(_shifts(sample, marks, prior_ms), key=lambda shift: _badness(sample, marks, shift, prior_ms))
-    return [Pair(ordered[index], wire[anchor]) for index, anchor in _assign(starts, anchors, best) if anchor in wire]
+    return [
+        Pair(ordered[index], turn.response_latency_ms, turn.n, anchor)
+        for index, anchor in _assign(starts, anchors, best)
+        if (turn := wire.get(anchor)) is not None
+    ]
 
 
 def _shifts(starts: Sequence[float], anchors: Sequence[float], prior: float) -> set[float]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import TypeGuard
 
-from control.contract.call import Call
+from control.contract.call import Call, Percentiles, Reported, ReportedTurn
 from control.matching.align import Pair, Spoken, pair
 from control.matching.claim import epoch_ms
 from control.matching.jsonspans import Edit, NotEditable, Span, elements, members, put, splice, value_at
@@ -46,6 +47,30 @@ def compare(body: bytes, call: Call) -> list[Pair]:
     answered = call.answered_at.timestamp() * 1000 if call.answered_at else None
     prior = started - answered if started is not None and answered is not None else 0.0
     return pair(_spoken(report[SEGMENTS]), call, prior)
+
+
+def reported(pairs: Sequence[Pair]) -> Reported:
+    """What the agent claims beside what the wire shows, segment by segment and over all."""
+    offset = median(each.start_ms - each.segment.start_ms for each in pairs) if pairs else None
+    turns = [
+        ReportedTurn(
+            segment=each.segment.index,
+            turn=each.turn,
+            start_difference_ms=round(each.start_ms - each.segment.start_ms - (offset or 0.0), 1),
+            e2e_latency_ms=each.segment.claimed_ms,
+            response_latency_ms=each.wire_ms,
+            difference_ms=None if each.segment.claimed_ms is None else round(each.wire_ms - each.segment.claimed_ms, 3),
+        )
+        for each in pairs
+    ]
+    differences = [turn.difference_ms for turn in turns if turn.difference_ms is not None]
+    return Reported(
+        response_latency_ms=[turn.e2e_latency_ms for turn in turns if turn.e2e_latency_ms is not None],
+        difference_ms=differences,
+        difference=Percentiles.of(differences),
+        offset_ms=None if offset is None else round(offset, 1),
+        turns=turns,
+    )
 
 
 def enrich(body: bytes, call: Call, *, repair: Link | None = None, pairs: Sequence[Pair] = ()) -> bytes:

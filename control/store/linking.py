@@ -14,7 +14,7 @@ from control.contract.call import Call, Finding, Hop
 from control.contract.fold import correlation_hash
 from control.matching.claim import Claim, party, read_claim
 from control.matching.rules import Match, Rival, against, known, match
-from control.matching.splice import compare, link_of
+from control.matching.splice import compare, link_of, reported
 from control.matching.verdict import Answer, outcome_of_report, repair_of, verdict
 from control.store import rows
 from control.store.dialect import insert_many, lock
@@ -221,9 +221,7 @@ def _tell(call: Call, report: sa.Row[Any], agents_reports: int) -> None:
         _find(call, SECOND_REPORT, f"{agents_reports} reports claim this call")
     pairs = compare(report.body, call)
     if pairs:
-        said = [(each.segment.claimed_ms, each.wire_ms) for each in pairs if each.segment.claimed_ms is not None]
-        call.reported.response_latency_ms = [claimed for claimed, _ in said]
-        call.reported.difference_ms = [round(wire - claimed, 3) for claimed, wire in said]
+        call.reported = reported(pairs)
 
 
 def _echo(claim: Claim, call: Call) -> str | None:

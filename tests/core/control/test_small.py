@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
-from control.api.queries import percentiles
-from control.contract.call import Call, Turn
+from control.contract.call import Call, Percentiles, Turn
 from control.contract.fold import correlation_hash
 from control.contract.redact import redact_correlation
 from control.delivery.destination import backoff_s
@@ -47,5 +46,5 @@ def test_wire_only_segments_never_begin_before_the_call_or_end_before_they_begin
 
 
 def test_percentiles_are_nearest_rank() -> None:
-    assert percentiles([]).model_dump() == {"n": 0, "p50": None, "p90": None, "p95": None, "max": None}
-    assert percentiles(range(1, 101)).model_dump() == {"n": 100, "p50": 50, "p90": 90, "p95": 95, "max": 100}
+    assert Percentiles.of([]).model_dump() == {"n": 0, "p50": None, "p90": None, "p95": None, "max": None}
+    assert Percentiles.of(range(1, 101)).model_dump() == {"n": 100, "p50": 50, "p90": 90, "p95": 95, "max": 100}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control.contract.call import Call, Turn
-from control.matching.splice import Link, compare, enrich, link_of
+from control.matching.splice import Link, compare, enrich, link_of, reported
 
 ANSWERED = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -176,6 +176,20 @@ def test_segments_find_their_turns_whatever_the_time_base(shift: float) -> None:
     wire = call((2000, 2600), (6500, 7400), (11_000, 11_900))
     pairs = compare(segments((2650, 400), (7420, 800), (11_880, None), shift=shift), wire)
     assert [(pair.segment.index, pair.segment.claimed_ms, pair.wire_ms) for pair in pairs] == [(0, 400, 600), (1, 800, 900), (2, None, 900)]
+
+
+def test_the_report_is_set_beside_the_wire_segment_by_segment() -> None:
+    wire = call((2000, 2600), (6500, 7400), (11_000, 11_900))
+    told = reported(compare(segments((2650, 400), (7400, 800), (11_880, None), shift=2500), wire))
+    assert told.offset_ms == -2500
+    assert [(turn.segment, turn.turn, turn.e2e_latency_ms, turn.response_latency_ms, turn.difference_ms) for turn in told.turns] == [
+        (0, 1, 400, 600, 200),
+        (1, 2, 800, 900, 100),
+        (2, 3, None, 900, None),
+    ]
+    assert [turn.start_difference_ms for turn in told.turns] == [-50, 0, 20]
+    assert (told.difference_ms, told.difference.n, told.difference.p50, told.difference.max) == ([200, 100], 2, 100, 200)
+    assert reported([]).turns == []
 
 
 def test_timestamps_decide_between_shifts_that_fit_equally() -> None:

@@ -43,7 +43,11 @@ async def test_report_with_the_call_id_is_linked_enriched_and_accepted(tmp_path:
         await until(lambda: _has_hop(client, "c1", "accepted"))
         call = await client.get("/v1/calls/c1")
         assert [hop["hop"] for hop in call["verdict"]["hops"]] == ["received", "carried", "echoed", "accepted"]
-        assert call["reported"] == {"response_latency_ms": [410, 700.5], "difference_ms": [190, 199.5]}
+        told = call["reported"]
+        assert (told["response_latency_ms"], told["difference_ms"]) == ([410, 700.5], [190, 199.5])
+        assert told["difference"] == {"n": 2, "p50": 190, "p90": 199.5, "p95": None, "max": 199.5}
+        assert [(turn["turn"], turn["difference_ms"]) for turn in told["turns"]] == [(1, 190), (2, 199.5)]
+        assert inside["reported"] == told
 
 
 async def _has_hop(client: Client, call: str, hop: str) -> bool:
