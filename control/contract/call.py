@@ -194,6 +194,17 @@ class Finding(Model):
     detail: str
 
 
+class Recording(Model):
+    """The call's audio as one file: stereo, the caller left and the agent right, position 0 at the answer."""
+
+    seconds: float
+    bytes: int
+    sha256: str
+    """Of the file."""
+    cut: bool = False
+    """The folder was full or the disk failed: the end is missing."""
+
+
 class Media(Model):
     """Both directions, and what the sidecar itself did to them."""
 
@@ -207,6 +218,8 @@ class Media(Model):
     findings: list[Finding] = Field(default_factory=list)
     """What a listener would have noticed, in words: `no_audio`, `one_way_audio`, `audio_stopped`, `only_silence`, `not_analysed`, `loss`,
     `foreign_source`, `tap_dropped`."""
+    recording: Recording | None = None
+    """Null where the call was not recorded."""
 
 
 class Hop(Model):

@@ -6,9 +6,11 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import BinaryIO, Final
 
 from sidecar.analysis.calls import Calls
+from sidecar.analysis.wav import WavFolder
 from sidecar.analysis.work import LENGTH, packed, unpacked
 from sidecar.net.process import settle
 
@@ -22,7 +24,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)  # sent to the whole group: the sidecar drains, and needs us until it has
     os.nice(NICENESS)
     with socket.socket(fileno=int(sys.argv[1])) as sock, sock.makefile("rb") as requests:
-        calls = Calls()
+        calls = Calls(WavFolder(Path(sys.argv[2]), int(sys.argv[3])) if len(sys.argv) > 2 else None)
         settle()
         sock.sendall(packed(os.getpid()))
         while (body := _frame(requests)) is not None:

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Final, assert_never
+from typing import Final, Protocol, assert_never
 
-from control.contract.call import Turn
-from sidecar.analysis.work import Answered, Ended, Figures, Finish, Hold, Look, Negotiated, Request, Turns, Work
+from control.contract.call import Recording, Turn
+from sidecar.analysis.work import Answered, Ended, Figures, Finish, Hold, Look, Negotiated, Record, Request, Turns, Work
 from sidecar.clocks import Mono
 from sidecar.media.tap import Tapped
 from sidecar.turns.measured import Measured
 from sidecar.turns.measurement import Measurement
 
 
-class Calls:
-    """Call id → measurement, from the first work that names a call to its `Ended`."""
+class Recordings(Protocol):
+    """Where the audio of recorded calls goes."""
 
-    def __init__(self) -> None:
+    def append(self, call: str, frames: bytes) -> None:
+        """Add to a call's recording; the first time, begin it."""
+        ...
+
+    def finish(self, call: str) -> Recording | None:
+        """The recording is whole; None where there is none."""
+        ...
+
+
+class Calls:
+    """Call id → measurement, from the first work that names a call to its `Ended`. Without `recordings` no call is recorded."""
+
+    def __init__(self, recordings: Recordings | None = None) -> None:
         self._calls: Final[dict[str, Measurement]] = {}
+        self._recordings = recordings
+        self._recorded: Final[set[str]] = set()
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -34,18 +48,33 @@ class Calls:
                 assert_never(never)
 
     def _look(self, call: str, work: Sequence[Work], now: Mono) -> list[Turn]:
-        measurement = self._calls.get(call)
-        if measurement is None:
-            measurement = self._calls[call] = Measurement()
+        measurement = self._calls.get(call) or self._begin(call, work)
         _feed(measurement, work)
-        return measurement.live(now)
+        turns = measurement.live(now)
+        if call in self._recorded and self._recordings is not None and (frames := measurement.recorded()):
+            self._recordings.append(call, frames)
+        return turns
+
+    def _begin(self, call: str, work: Sequence[Work]) -> Measurement:
+        record = self._recordings is not None and any(isinstance(item, Record) for item in work)
+        if record:
+            self._recorded.add(call)
+        measurement = self._calls[call] = Measurement(record=record)
+        return measurement
 
     def _finish(self, ended: Ended) -> Measured | None:
-        measurement = self._calls.pop(ended.call, None) or Measurement()
+        measurement = self._calls.get(ended.call) or self._begin(ended.call, ended.work)
+        del self._calls[ended.call]
+        recorded = ended.call in self._recorded
+        self._recorded.discard(ended.call)
         if not ended.answered:
             return None
         _feed(measurement, ended.work)
-        return measurement.finish(ended.at, tap_dropped=ended.tap_dropped, refused=ended.refused, relay_delay=ended.relay_delay)
+        figures = measurement.finish(ended.at, tap_dropped=ended.tap_dropped, refused=ended.refused, relay_delay=ended.relay_delay)
+        if recorded and self._recordings is not None:
+            self._recordings.append(ended.call, measurement.recorded(ended.at))
+            figures.media.recording = self._recordings.finish(ended.call)
+        return figures
 
 
 def _feed(measurement: Measurement, work: Sequence[Work]) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -32,7 +33,9 @@ class AnalysisLost(Exception):
 class AnalysisProcess:
     """Asks the process; requests are answered one at a time, in the order in which they were asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, recordings: Path | None = None, most_bytes: int = 0) -> None:
+        """`recordings`: the folder of recorded calls, of at most so many bytes; None where none is recorded."""
+        self._recordings = [] if recordings is None else [str(recordings), str(most_bytes)]
         self._turn = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.StreamReader | None = None
@@ -128,6 +131,7 @@ class AnalysisProcess:
                 "-m",
                 "sidecar.analysis",
                 str(theirs.fileno()),
+                *self._recordings,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),

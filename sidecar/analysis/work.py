@@ -42,7 +42,12 @@ class Hold:
     at: Mono
 
 
-Work = Tapped | Negotiated | Answered | Hold
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Write the call's audio to a file of the folder that the process was given. Told before anything else of the call."""
+
+
+Work = Tapped | Negotiated | Answered | Hold | Record
 """What one call's measurement is told, in the order in which it happened."""
 
 

@@ -21,6 +21,7 @@ from sidecar.turns.quality import judged
 from sidecar.turns.settings import MeasureSettings
 from sidecar.turns.side import Side
 from sidecar.turns.spans import Span, bridge, without
+from sidecar.turns.stereo import Stereo
 from sidecar.turns.sums import speech
 
 _EARLY_PACKETS = 256
@@ -30,9 +31,14 @@ _DEFAULTS = MeasureSettings()
 class Measurement:
     """Leg A is the caller, leg B the agent. `answered` sets call time 0; what arrived before it is early media and never counts."""
 
-    def __init__(self, settings: MeasureSettings = _DEFAULTS) -> None:
+    def __init__(self, settings: MeasureSettings = _DEFAULTS, *, record: bool = False) -> None:
+        """`record`: keep the audio for `recorded`, which then has to be called now and then."""
         self._settings = settings
-        self._sides: dict[Leg, Side] = {"A": Side(settings, listen=False), "B": Side(settings, listen=True)}
+        caller, agent = Side(settings, listen=False, record=record), Side(settings, listen=True, record=record)
+        self._sides: dict[Leg, Side] = {"A": caller, "B": agent}
+        self._stereo: Stereo | None = None
+        if caller.channel is not None and agent.channel is not None:
+            self._stereo = Stereo(caller.channel, agent.channel, caller.stream, agent.stream)
         self._answered: Mono | None = None
         # The answer is told by another path than the packets, so a few of them may be ahead of it.
         self._early: deque[Tapped] = deque(maxlen=_EARLY_PACKETS)
@@ -55,6 +61,8 @@ class Measurement:
         if self._answered is not None:
             return
         self._answered = at
+        if self._stereo is not None:
+            self._stereo.begin(at)
         early, self._early = self._early, deque(maxlen=_EARLY_PACKETS)
         for packet in early:
             if packet[2] >= at:
@@ -136,6 +144,14 @@ class Measurement:
                 # A little before the turn, but after all that the turn before it is made of.
                 self._live_from, self._live_n = turn.caller_start_ms - 1.0, turn.n
         self._shown = {n: turn for n, turn in self._shown.items() if n >= self._live_n}
+
+    def recorded(self, ended_at: Mono | None = None) -> bytes:
+        """Frames of the recording that are new, as `Stereo.take` gives them: those that nothing to come can move, or after `finish` all."""
+        if self._stereo is None:
+            return b""
+        if ended_at is not None:
+            return self._stereo.take(ended_at)
+        return self._stereo.take(min(side.looked for side in self._sides.values()) - self._settings.record_lag_s)
 
     def finish(self, ended_at: Mono, *, tap_dropped: int, refused: int, relay_delay: RelayDelay) -> Measured:
         """The figures of the whole call, from all its packets. Of a call that was never answered, only the first packet's time is known."""

@@ -45,5 +45,7 @@ class MeasureSettings:
     """Live turns are folded over about this much of the call, so that a live look costs the same in the first minute and in the last."""
     step_s: float = 4.0
     """Packets are looked at in steps of this much arrival time; a longer step costs less."""
+    record_lag_s: float = 3.5
+    """How far a recording stays behind: reordering, a stall, and the mapping's half width."""
     live_step_s: float = 1.5
     """The same while somebody looks at the call as it runs."""

@@ -14,17 +14,21 @@ from sidecar.speech.sounds import Sounds
 from sidecar.speech.track import SpeechTrack
 from sidecar.turns.settings import MeasureSettings
 from sidecar.turns.spans import Span
+from sidecar.turns.stereo import Channel
 
 
 class Side:
     """What the party of one leg sends. `listen`: note sounds that are no speech as well."""
 
-    def __init__(self, settings: MeasureSettings, *, listen: bool) -> None:
+    def __init__(self, settings: MeasureSettings, *, listen: bool, record: bool = False) -> None:
         self._settings = settings
         self._sounds = Sounds(settings.speech) if listen else None
         self.track = SpeechTrack(settings.speech, self._sounds)
-        self.stream = RtpStream(self.track, settings.stream)
+        self.channel = Channel(self.track) if record else None
+        self.stream = RtpStream(self.channel or self.track, settings.stream)
         self._due = 0.0
+        self.looked = 0.0
+        """Arrival time up to which packets have been analysed."""
         self._waiting: list[Tapped] = []
         self._located: dict[int, float] = {}
         self._settled_after = int((settings.stream.reach_s + 0.5) * RATE)
@@ -58,6 +62,7 @@ class Side:
     def advance(self, now: Mono) -> None:
         """Analyse what has come."""
         self._due = now + self._settings.step_s
+        self.looked = now
         self._take()
         self.stream.advance(now)
 
