@@ -65,4 +65,4 @@ accuracy: $(VENV)/.dev
 	@$(BIN)/python -m tests.accuracy $(ARGS)
 
 clean:
-	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	rm -rf $(VENV) .venv-bench var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from control.client.command import app as calls_app
 from control.contract.settings import SettingsError
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Look at configuration files.")
 app.add_typer(config_app, name="config")
+app.add_typer(calls_app, name="calls")
 
 ConfigFile = Annotated[
     Path, typer.Option("--config", "-c", help="YAML file; TRUNKSIDE_… environment variables win over it.", show_default=False)

@@ -11,7 +11,7 @@ from control.api.parameters import CallFilter, CallQuery, CurrentQuery, LadderQu
 from control.api.problems import Problem
 from control.api.state import STATE
 from control.contract import facts as f
-from control.contract.answers import CallPage, Identity, Message, Messages, Summary
+from control.contract.answers import CallPage, Identity, Ladder, Message, Messages, Summary
 from control.contract.call import Call
 from control.contract.redact import redact_correlation
 from control.ingest.facts import trace
@@ -36,8 +36,8 @@ async def show_messages(request: web.Request, query: Query) -> Messages:
     return Messages(call=call.id, messages=[_message(fact) for fact in facts if isinstance(fact, f.SipMessage)])
 
 
-async def show_ladder(request: web.Request, query: LadderQuery) -> web.Response:
-    """The ladder as text, as a drawing, or as the source of a sequence diagram."""
+async def show_ladder(request: web.Request, query: LadderQuery) -> web.Response | Ladder:
+    """The ladder as text, as a drawing, as the source of a sequence diagram, or as steps for whoever draws it."""
     call, facts = await _told(request)
     match query.format:
         case "svg":
@@ -46,6 +46,8 @@ async def show_ladder(request: web.Request, query: LadderQuery) -> web.Response:
             return web.Response(text=ladder_svg.render_svg(call, facts), content_type="image/svg+xml", charset="utf-8", headers=policy)
         case "mermaid":
             return web.Response(text=ladder_svg.render_mermaid(call, facts), content_type="text/plain", charset="utf-8")
+        case "json":
+            return ladder.told(call, facts)
         case _:
             return web.Response(text=ladder.render(call, facts), content_type="text/plain", charset="utf-8")
 

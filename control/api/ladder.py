@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, assert_never
 
 from control.contract import facts as f
+from control.contract.answers import Ladder, LadderStep
 from control.contract.call import BargeIn, Call, Turn
 
 _COLUMN = 34
@@ -26,6 +27,10 @@ class Arrow:
     leg: f.Leg
     rightward: bool
     label: str
+    seq: int = 0
+    """Of the message in its trace."""
+    copies: int = 0
+    """Retransmissions that are folded into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +56,38 @@ Step = Arrow | Rule | Note
 def steps(call: Call, trace: Iterable[f.Fact]) -> list[Step]:
     """What happened, by milliseconds since the call's first fact. A retransmission is folded into the step of what it repeats."""
     facts = list(trace)
-    answered = next((fact.elapsed_ms for fact in facts if isinstance(fact, f.CallAnswered)), None)
+    answered = answered_ms(facts)
     found: list[Step] = [*_arrows([fact for fact in facts if isinstance(fact, f.SipMessage)])]
     found += [step for fact in facts for step in _marks(fact)]
     if answered is not None:
         found += [step for turn in call.turns for step in _turn(turn, answered)]
         found += [step for barge_in in call.barge_ins for step in _barge_in(barge_in, answered)]
     return sorted(found, key=lambda step: step.ms)
+
+
+def answered_ms(trace: Iterable[f.Fact]) -> float | None:
+    """When call time 0 was, on the clock of `steps`; None for a call without an answer."""
+    return next((fact.elapsed_ms for fact in trace if isinstance(fact, f.CallAnswered)), None)
+
+
+def told(call: Call, trace: Iterable[f.Fact]) -> Ladder:
+    """The ladder as JSON, for those who draw it themselves."""
+    facts = list(trace)
+    return Ladder(call=call.id, answered_ms=answered_ms(facts), steps=[_told(step) for step in steps(call, facts)])
+
+
+def _told(step: Step) -> LadderStep:
+    match step:
+        case Arrow():
+            return LadderStep(
+                kind="message", ms=step.ms, text=step.label, leg=step.leg, rightward=step.rightward, seq=step.seq, copies=step.copies
+            )
+        case Rule(ms, text):
+            return LadderStep(kind="rule", ms=ms, text=text)
+        case Note(ms, mark, text):
+            return LadderStep(kind="media" if mark == "*" else "speech", ms=ms, text=text)
+        case _ as never:
+            assert_never(never)
 
 
 def render(call: Call, trace: Iterable[f.Fact]) -> str:
@@ -122,7 +152,8 @@ def _arrows(messages: list[f.SipMessage]) -> list[Arrow]:
 
 def _message(message: f.SipMessage, copies: int) -> Arrow:
     label = _label(message.text) + (f" (x{copies + 1})" if copies else "") + (" (again)" if message.retransmission else "")
-    return Arrow(message.elapsed_ms, message.leg, (message.leg == "A") == (message.direction == "in"), label)
+    rightward = (message.leg == "A") == (message.direction == "in")
+    return Arrow(message.elapsed_ms, message.leg, rightward, label, message.seq, copies)
 
 
 def _arrow(arrow: Arrow) -> str:

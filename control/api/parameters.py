@@ -85,7 +85,7 @@ class CallQuery(CallFilter):
 class LadderQuery(Query):
     """The form of a ladder."""
 
-    format: Literal["text", "svg", "mermaid"] = Field("text", description="Text, a drawing, or a sequence diagram's source.")
+    format: Literal["text", "svg", "mermaid", "json"] = Field("text", description="Text, a drawing, a sequence diagram's source, or steps.")
 
 
 class CurrentQuery(Query):

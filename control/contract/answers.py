@@ -43,6 +43,33 @@ class Messages(Model):
     messages: list[Message]
 
 
+class LadderStep(Model):
+    """One step: a SIP message between two neighbours, or something that happened beside them."""
+
+    kind: Literal["message", "rule", "media", "speech"]
+    """`rule` concerns everybody; `media` tells of media and authentication, `speech` of turns."""
+    ms: float
+    """Since the call's first fact."""
+    text: str
+    leg: Leg | None = None
+    """Of a message: A is between caller and trunkside, B between trunkside and agent."""
+    rightward: bool | None = None
+    """Of a message: away from the caller."""
+    seq: int | None = None
+    """Of a message: its number in the trace and in `/messages`."""
+    copies: int = 0
+    """How often a message was repeated; the repetitions are folded into it."""
+
+
+class Ladder(Model):
+    """A call's ladder, in order of time."""
+
+    call: str
+    answered_ms: float | None
+    """Call time 0 on the same clock; null while the call is not answered."""
+    steps: list[LadderStep]
+
+
 class Summary(Model):
     """Counts by value, and percentiles in milliseconds: always with n, and no p95 under n = 20."""
 
