@@ -133,7 +133,8 @@ class Link:
             raise ClientError(f"{self._address.url}: its certificate is not trusted: {error.certificate_error}; give --ca FILE") from None
         except aiohttp.ClientConnectorError as error:
             # asyncio's own text repeats the address; the system's says why.
-            why = os.strerror(error.os_error.errno) if (error.os_error.errno or 0) > 0 else str(error.os_error)
+            number = error.os_error.errno
+            why = os.strerror(number) if number is not None and number > 0 else str(error.os_error)
             raise ClientError(f"control at {self._address.url} cannot be reached: {why}; say where it is with --control URL") from None
         except TimeoutError:
             raise ClientError(f"control at {self._address.url} did not answer within {self._address.timeout_s:g} s") from None
