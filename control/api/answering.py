@@ -12,7 +12,7 @@ from pydantic import BaseModel
 Answer = BaseModel | web.StreamResponse
 
 _LEAST_COMPRESSED = 1024
-_COMPRESSIBLE = re.compile(r"^(text/|image/svg|application/(json|problem\+json|x-ndjson|vnd\.tcpdump))")
+_COMPRESSIBLE = re.compile(r"^(text/|image/svg|application/(json|problem\+json|vcon\+json|x-ndjson|vnd\.tcpdump))")
 _TAG = re.compile(r'(?:W/)?("[^"]*")')
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
-from control.api import evidence, ladder, ladder_svg, pcap, queries
+from control.api import evidence, ladder, ladder_svg, pcap, queries, vcon
 from control.api.answering import preferred
 from control.api.parameters import CallFilter, CallQuery, CurrentQuery, LadderQuery, Query
 from control.api.problems import Problem
@@ -63,6 +65,13 @@ async def show_evidence(request: web.Request, query: Query) -> web.Response:
     call, facts = await _told(request)
     page = evidence.render(call, facts)
     return web.Response(text=page, content_type="text/html", charset="utf-8", headers={"Content-Security-Policy": evidence.POLICY})
+
+
+async def show_vcon(request: web.Request, query: Query) -> web.Response:
+    """The call as the IETF's container of conversations."""
+    call, facts = await _told(request)
+    text = json.dumps(vcon.container(call, facts), ensure_ascii=False).encode("utf-8", "replace")
+    return web.Response(body=text, content_type=vcon.MEDIA_TYPE, headers=_named(call, "vcon.json"))
 
 
 async def show_summary(request: web.Request, query: CallFilter) -> Summary:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from control.api import calls, ingest, openapi, operations, watching
+from control.api import calls, ingest, openapi, operations, vcon, watching
 from control.api.access import Access
 from control.api.parameters import (
     AuditQuery,
@@ -87,6 +87,16 @@ _CALLS = (
         {"text/html": TEXT},
         ("read",),
         conditional=True,
+    ),
+    Route(
+        "GET",
+        "/v1/calls/{id}/vcon",
+        calls.show_vcon,
+        "It as a vCon",
+        {vcon.MEDIA_TYPE: _OBJECT},
+        ("read",),
+        conditional=True,
+        description="draft-ietf-vcon-vcon-core-03, unsigned: parties, dialog, the call object as analysis; messages and ladder attached.",
     ),
     Route("GET", "/v1/summary", calls.show_summary, "Counts and percentiles over a filter", {_JSON: Summary}, ("read",), query=CallFilter),
     Route(

@@ -345,7 +345,17 @@ async def _everything(client: Client, planted: dict[str, str]) -> str:
     await client.get("/v1/calls", status=401, **bearer(planted["wrong token"]))
     await client.get("/v1/calls?cursor=!", status=400, **boss)
     await until(lambda: _none_pending(client, boss))
-    views = ("", "/messages", "/ladder", "/ladder?format=svg", "/ladder?format=mermaid", "/pcap", "/evidence")
+    views = (
+        "",
+        "/messages",
+        "/ladder",
+        "/ladder?format=svg",
+        "/ladder?format=mermaid",
+        "/ladder?format=json",
+        "/pcap",
+        "/evidence",
+        "/vcon",
+    )
     paths = ["/v1/calls", "/v1/export", "/v1/summary", "/v1/deliveries", "/v1/sidecars", "/v1/audit", "/readyz", "/livez", "/metrics"]
     paths += [f"/v1/calls/c1{view}" for view in views]
     paths += ["/openapi.json", "/v1/calls/none", "/v1/calls?kind=x", "/v1/current-call?to=x"]
