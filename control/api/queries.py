@@ -18,8 +18,7 @@ from control.api.parameters import CallFilter, CallQuery, CurrentQuery
 from control.api.problems import Problem
 from control.clock import as_us
 from control.contract.answers import Summary
-from control.contract.call import Call
-from control.contract.percentiles import percentiles
+from control.contract.call import Call, Percentiles
 from control.matching.claim import party
 from control.store import Store, rows
 from control.store.schema import calls

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from control.contract.call import Call, Stream
-from control.contract.percentiles import LEAST_FOR_P95, percentiles
+from control.contract.call import LEAST_FOR_P95, Call, Percentiles, Stream
 
 Rank = Literal["p50", "p90", "p95", "max"]
 
@@ -75,7 +74,7 @@ def _enough(calls: Sequence[Call], least: int) -> Check:
 def _ranked(what: str, rank: Rank, values: Sequence[float], most: float) -> Check:
     """A percentile that cannot be told is a breach: a pipeline that measured nothing must not be green."""
     name = f"{rank} {what}"
-    told = percentiles(values)
+    told = Percentiles.of(values)
     value = {"p50": told.p50, "p90": told.p90, "p95": told.p95, "max": told.max}[rank]
     if value is None:
         why = f"needs {LEAST_FOR_P95} turns, there are {told.n}" if told.n else "nothing was measured"

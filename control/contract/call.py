@@ -22,7 +22,7 @@ TurnKind = Literal["response", "overlap", "agent_interruption"]
 BargeInKind = Literal["barge_in", "slow", "failed", "backchannel", "terminal_overlap"]
 
 
-_LEAST_FOR_P95 = 20
+LEAST_FOR_P95 = 20
 
 
 class Model(BaseModel):
@@ -88,7 +88,7 @@ class Percentiles(Model):
         def at(share: float) -> float:
             return round(ordered[max(0, ceil(share * len(ordered)) - 1)], 3)
 
-        p95 = at(0.95) if len(ordered) >= _LEAST_FOR_P95 else None
+        p95 = at(0.95) if len(ordered) >= LEAST_FOR_P95 else None
         return cls(n=len(ordered), p50=at(0.5), p90=at(0.9), p95=p95, max=round(ordered[-1], 3))
 
 
