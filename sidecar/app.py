@@ -256,6 +256,8 @@ class Sidecar:
             case e.Message():
                 self.exports.sip(effect)
                 self._session(effect.call).record(effect, now)
+            case e.Replaces():
+                log.info("call takes the place of another", call=effect.call, header=effect.header, call_id=effect.call_id)
             case e.Dialled() | e.HopProven() | e.Learned() | e.Found() | e.Challenged() | e.Answered():
                 self._session(effect.call).record(effect, now)
             case _ as never:
@@ -342,6 +344,8 @@ def _settings(config: SidecarConfig, listeners: tuple[Listener, ...]) -> Setting
         evaluator_networks=tuple(ip_network(network, strict=False) for network in config.evaluators.networks),
         evaluator_users=frozenset(config.evaluators.digest_users),
         largest_datagram=config.sip.datagram,
+        min_se=config.session_timer.min_s,
+        session_interval=config.session_timer.interval_s,
     )
 
 
@@ -362,4 +366,5 @@ def _route(route: RouteConfig, own_preset: Preset | None) -> Route:
         allow=tuple(route.allow),
         redirects=tuple(route.redirects),
         ping=route.ping,
+        refer=route.refer,
     )

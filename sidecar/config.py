@@ -223,6 +223,8 @@ class Route(Section):
     platform: str = "generic"
     simulation: Literal["auto", "always", "never"] = "auto"
     identity: IdentityPolicy = IdentityPolicy()
+    refer: Literal["relay", "refuse"] = "relay"
+    """Whether the parties of a call may transfer each other."""
 
     @model_validator(mode="after")
     def _recipients(self) -> Self:
@@ -237,6 +239,21 @@ class Route(Section):
         self.password = settings.secret(self.password, self.password_file, "password")
         if (self.username is None) != (self.password is None):
             raise ValueError("username and password go together")
+        return self
+
+
+class SessionTimer(Section):
+    """RFC 4028: how often a session is to be refreshed."""
+
+    interval_s: int | None = Field(default=None, ge=90, le=86400)
+    """What the sidecar asks for on its own; null: only what the parties ask for."""
+    min_s: int = Field(default=90, ge=90, le=86400)
+    """The shortest interval that a caller may ask for."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.interval_s is not None and self.interval_s < self.min_s:
+            raise ValueError(f"interval_s {self.interval_s} is below min_s {self.min_s}; raise the first or lower the second")
         return self
 
 
@@ -321,6 +338,7 @@ class SidecarConfig(BaseSettings):
     evaluators: Evaluators = Evaluators()
     presets: dict[str, dict[str, Any]] = {}
     routes: list[Route] = Field(min_length=1)
+    session_timer: SessionTimer = SessionTimer()
     media: MediaSection = MediaSection()
     control: ControlSection = ControlSection()
     spool: SpoolSection = SpoolSection()

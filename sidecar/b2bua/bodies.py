@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sidecar.b2bua import outcome as o
-from sidecar.b2bua.effects import Effect, Leg, MediaDescribed, OpenMedia
+from sidecar.b2bua.effects import Effect, Leg, MediaDescribed, OpenMedia, other
 from sidecar.b2bua.legs import PortPairs
 from sidecar.clocks import Mono
 from sidecar.sip import sdp
@@ -31,6 +31,8 @@ class Bodies:
     """The media ports of one call, and the bodies that wait for them."""
 
     def __init__(self, call: str, emit: Callable[[Effect], None]) -> None:
+        self.said: dict[Leg, bytes] = {}
+        """The description that each leg's party got last."""
         self.ports: dict[int, PortPairs] = {}
         """By index of the m-line. A pair stays open until the call ends, so that a hold or a rejected offer costs no media."""
         self._hosts = ("", "")
@@ -54,6 +56,9 @@ class Bodies:
         `signalling_host` is where the sender's messages come from, `own_host` what the other leg is told as media address, `hosts` where
         ports are bound on leg A and leg B. `fail` gets the outcome when the description cannot be relayed or no ports are free.
         """
+        if message.body and (coding := _coding(message)) is not None:
+            fail(o.body_encoded(coding), now)
+            return
         try:
             part = find_sdp(message.headers.get("Content-Type"), message.body)
             description = None if part is None else sdp.parse(part.body)
@@ -68,7 +73,9 @@ class Bodies:
 
         def opened(at: Mono) -> None:
             ports = {index: (pair.b if leg == "A" else pair.a) for index, pair in self.ports.items()}
-            then(part.replace(description.rewrite(own_host, ports)), described, at)
+            rewritten = description.rewrite(own_host, ports)
+            self.said[other(leg)] = rewritten
+            then(part.replace(rewritten), described, at)
 
         if hosts != self._hosts:
             # The first offer, or the same one for a target that is reached from another address of ours.
@@ -97,3 +104,11 @@ class Bodies:
         leaving = [wait for wait in self._waits if chosen(wait)]
         self._waits = [wait for wait in self._waits if wait not in leaving]
         return leaving
+
+
+def _coding(message: Request | Response) -> str | None:
+    """Under which Content-Encoding a body stands that may hold a description; None when it stands there in the clear."""
+    coding = message.headers.get("Content-Encoding")
+    if coding is None or coding.strip().lower() == "identity":
+        return None
+    return coding if (message.content_type or "").startswith(("application/sdp", "multipart/")) else None

@@ -7,16 +7,21 @@ Invariants: the caller's INVITE gets exactly one final response, and `Ended` is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from sidecar.b2bua import outcome as o
-from sidecar.b2bua.bodies import Bodies, Crossed, Failed
+from sidecar.b2bua.adapting import adapted, ask_for_timer
+from sidecar.b2bua.bodies import Bodies
 from sidecar.b2bua.crossing import crossing_answer, crossing_cancel, warning
 from sidecar.b2bua.dialling import Attempts, b_invite, next_hop_of, retry_after, target_of
-from sidecar.b2bua.effects import Answered, Dialled, Ended, Found, HopProven, Learned, Leg, MediaDescribed, Started, other
-from sidecar.b2bua.indialog import InDialog, State
-from sidecar.b2bua.legs import AwaitedAck, Crossing, Dialling, Goodbye, Own, Pair, PortPairs, Role, Stopwatch
+from sidecar.b2bua.effects import Answered, Dialled, Ended, Found, HopProven, Learned, Leg, MediaDescribed, Replaces, Started, other
+from sidecar.b2bua.legs import AwaitedAck, Crossing, Dialling, Goodbye, Own, Pair, Role, Stopwatch
+from sidecar.b2bua.negotiation import State
+from sidecar.b2bua.progress import Progress
+from sidecar.b2bua.reliable import Receipts, Sender
+from sidecar.b2bua.replaces import key_in, translate_headers
 from sidecar.b2bua.routes import Route
+from sidecar.b2bua.session_timer import REFRESHING, LegTimer
 from sidecar.b2bua.switchboard import Switchboard
 from sidecar.b2bua.ways import dialled_from_itself
 from sidecar.clocks import Mono
@@ -36,7 +41,7 @@ AVOIDED_S = 60.0
 """How long a target that failed is tried after all others (RFC 3263 4.3), unless its 503 says for how long."""
 
 
-class Call(InDialog):
+class Call(Progress):
     """One call with both its legs. All methods are called by the engine, which drains the effects afterwards."""
 
     def __init__(
@@ -58,16 +63,21 @@ class Call(InDialog):
         self.unacknowledged: set[TxId] = set()
         self.lookups = 0
         self.digest: dict[Leg, DigestClient] = {"A": DigestClient(None), "B": DigestClient(route.credentials)}
-        self._bodies = Bodies(call_id, board.emit)
-        self._told: dict[tuple[Leg, int], MediaDescribed] = {}
-        self._server = server
-        self._a_tag = board.ids.tag()
+        self.bodies = Bodies(call_id, board.emit)
+        self.told: dict[tuple[Leg, int], MediaDescribed] = {}
+        self.server = server
+        self.a_tag = board.ids.tag()
         self._b_tag = board.ids.tag()
         self._b_tags = {self._b_tag}
         self._attempts = Attempts(target_of(route, invite))
         self.agent_contact = invite.contact.uri if dialled_from_itself(invite) and invite.contact is not None else None
         self._dialling: TxId | None = None
         self._ring_deadline: Mono | None = None
+        self.timers: dict[Leg, LegTimer] = {}
+        self.allow: dict[Leg, str | None] = {}
+        self.receipts = Receipts()
+        self.sender: Sender | None = None
+        self.held: Callable[[Mono], None] | None = None
         self._watch = Stopwatch(now)
         board.bind(server, self, "A")
 
@@ -95,6 +105,9 @@ class Call(InDialog):
         if (refused := self._examine()) is not None:
             self.refuse(o.policy(refused), now)
             return
+        for header in ("Replaces", "Join"):
+            if (value := self.invite.headers.get(header)) is not None and (key := key_in(header, value)) is not None:
+                self.emit(Replaces(self.id, key.call_id, header))
         self._approach(now)
 
     def _examine(self) -> str | None:
@@ -140,7 +153,7 @@ class Call(InDialog):
             self._b_tag = self.board.ids.tag()
             self._b_tags.add(self._b_tag)
             if self.pairs:
-                self._a_tag = self.board.ids.tag()
+                self.a_tag = self.board.ids.tag()
                 self.pairs.clear()
         self._attempts.current = target
         self._dialling = None
@@ -153,6 +166,8 @@ class Call(InDialog):
         self.tell_media(described)
         contact = self.contact("B")
         request = b_invite(self.invite, self._attempts.uri, self.route, self.identity, tag=self._b_tag, contact=contact, body=body)
+        translate_headers(request.headers, self.board.twin)
+        ask_for_timer(request, self.board.settings.session_interval)
         self._send_invite(request, now)
 
     def _send_invite(self, request: Request, now: Mono) -> None:
@@ -190,7 +205,7 @@ class Call(InDialog):
                 self.tell_media(described)
                 # 12.1: without a To-tag there is no dialog yet.
                 pair = self._pair(role, response, described) if response.to_tag else None
-                self._answer_caller(pair, response, body, at)
+                self.tell_progress(role, pair, response, body, at)
 
         # A description that cannot be relayed must not cost the call: the response crosses without it.
         self.cross_body(response, "B", relay, lambda _, at: relay(b"", (), at), now)
@@ -210,7 +225,9 @@ class Call(InDialog):
         self._learn(response)
 
         def relay(body: bytes, described: Sequence[MediaDescribed], at: Mono) -> None:
-            if self.state == "setup":
+            if self.state == "setup" and self.sender is not None and self.sender.has_description:
+                self.held = lambda later: relay(body, described, later)
+            elif self.state == "setup":
                 self._establish(role, response, body, described, at)
             else:
                 self._decline(role, response, at)
@@ -224,28 +241,25 @@ class Call(InDialog):
     def _establish(self, role: Dialling, response: Response, body: bytes, described: Sequence[MediaDescribed], now: Mono) -> None:
         """The edge answered: so do we."""
         pair = self._pair(role, response, described)
-        self._answer_caller(pair, response, body, now)
+        headers = self.agree_timers("A", self.invite, role.request, response, crossing_answer(response, body=body), now)
+        self.respond_caller(pair, response, headers, body, now)
         # Several early dialogs may have described their media; it follows the one that answers.
         self.tell_media(pair.described)
         pair.a.confirm()
         self.confirmed = pair
         self.state = "answered"
-        self.awaited.append(AwaitedAck("A", self._server, self.invite.cseq.number, pair, role))
+        self.sender = None
+        self.allow = {"A": self.invite.headers.get("Allow"), "B": response.headers.get("Allow")}
+        self.rearm()
+        self.awaited.append(AwaitedAck("A", self.server, self.invite.cseq.number, pair, role))
         self.emit(Answered(self.id))
-
-    def _answer_caller(self, pair: Pair | None, response: Response, body: bytes, now: Mono) -> None:
-        """Send the edge's 1xx or 2xx on to the caller, in the early dialog that its To-tag stands for."""
-        tag = self._a_tag if pair is None else pair.a.local_tag
-        headers = [("Contact", self.contact("A")), *crossing_answer(response, body=body)]
-        answer = response_to(self.invite, response.status, response.reason, to_tag=tag, headers=headers, body=body)
-        self.respond(self._server, answer, now)
 
     def _pair(self, role: Dialling, response: Response, described: Sequence[MediaDescribed]) -> Pair:
         """The dialogs that a response belongs to; a new To-tag of the edge makes a new pair, with a new tag towards the caller."""
         tag = response.to_tag or ""
         pair = self.pairs.get(tag)
         if pair is None:
-            ours = self.board.ids.tag() if self.pairs else self._a_tag
+            ours = self.board.ids.tag() if self.pairs else self.a_tag
             pair = Pair(Dialog.uas(self.invite, response_to(self.invite, 180, to_tag=ours)), Dialog.uac(role.request, response))
             self.pairs[tag] = pair
             self.board.adopt(pair.a, self, pair, "A")
@@ -264,6 +278,10 @@ class Call(InDialog):
         if self.state != "setup":
             return
         edge, attempts = self._edge(), self._attempts
+        again: Request | Refusal | None
+        if response.status in (420, 421, 422) and (again := adapted(self.invite, role.request, response)) is not None:
+            self._dial_again(again, now)
+            return
         if response.status not in (401, 407):
             if response.status == 503:
                 self._avoid(retry_after(response, AVOIDED_S), now)
@@ -279,10 +297,14 @@ class Call(InDialog):
             refused = o.credentials_missing if again.kind == "no_credentials" else o.credentials_refused
             self.refuse(refused(response.status, edge, again.detail), now, response)
             return
-        again.headers.set("CSeq", f"{role.request.cseq.number + 1} INVITE")
-        self.pairs.clear()
         self._watch.challenged(role.sent_at, now)
-        self._send_invite(again, now)
+        self._dial_again(again, now)
+
+    def _dial_again(self, request: Request, now: Mono) -> None:
+        """Send the INVITE once more, with the next number (8.1.3.5)."""
+        request.headers.set("CSeq", f"{request.cseq.number + 1} INVITE")
+        self.pairs.clear()
+        self._send_invite(request, now)
 
     def _learn(self, response: Response) -> None:
         for name, value in learned(response.headers):
@@ -292,7 +314,7 @@ class Call(InDialog):
 
     def on_cancel(self, tx: TxId, cancel: Request, now: Mono) -> None:
         """CANCEL of one of this call's INVITEs; the layer has answered the CANCEL itself."""
-        if tx == self._server:
+        if tx == self.server:
             self.refuse(o.cancelled(), now, cancel_headers=crossing_cancel(cancel.headers))
         else:
             self.on_crossing_cancel(tx, cancel, now)
@@ -309,12 +331,13 @@ class Call(InDialog):
             reason, body = response.reason, response.body
             headers = crossing_answer(response, body=body)
         elif outcome.ended_by == "sidecar":
-            headers = [warning(outcome.cause), *([RETRY_AFTER_REFUSAL] if outcome.status == 503 else [])]
-        tag = next((pair.a.local_tag for pair in self.pairs.values()), self._a_tag)
-        self.respond(self._server, response_to(self.invite, outcome.status, reason, to_tag=tag, headers=headers, body=body), now)
+            headers = [warning(outcome.cause), *outcome.headers, *([RETRY_AFTER_REFUSAL] if outcome.status == 503 else [])]
+        tag = next((pair.a.local_tag for pair in self.pairs.values()), self.a_tag)
+        self.respond(self.server, response_to(self.invite, outcome.status, reason, to_tag=tag, headers=headers, body=body), now)
         self.end(outcome)
         if self._dialling is not None:
             self.board.layer.cancel(self._dialling, now, cancel_headers)
+        self.release(now)
 
     def end(self, outcome: o.Outcome) -> None:
         """Signalling is decided: tell the trace once."""
@@ -347,8 +370,10 @@ class Call(InDialog):
                 if again is None or self.transact_otherwise(other(role.leg), again, role, now) is None:
                     self.on_crossing_timeout(role, detail, now)
             case Own() as role:
-                if detail is not None:
-                    self.transact_otherwise(role.leg, role.request, role, now)
+                if detail is not None and self.transact_otherwise(role.leg, role.request, role, now) is not None:
+                    return
+                if role.request.method in REFRESHING and self.state == "answered":
+                    self.hang_up(o.peer_gone("caller" if role.leg == "A" else "agent", role.request.method), now)
             case None:
                 pass
 
@@ -374,34 +399,6 @@ class Call(InDialog):
         self.clients.pop(tx, None)
         self.unacknowledged.discard(tx)
 
-    # -- media -------------------------------------------------------------------------------------------------------------------------
-
-    def cross_body(self, message: Request | Response, leg: Leg, then: Crossed, fail: Failed, now: Mono) -> None:
-        """Hand `then` the body for the other leg; see `Bodies.cross`."""
-        a, b = self.flows["A"], self.flows.get("B", self.flows["A"])
-        if self.is_over:
-            # No media is opened for a call that is over: an answer that came late crosses without its description.
-            then(b"", (), now)
-        else:
-            own_host = self.board.advertised(b if leg == "A" else a)[0]
-            self._bodies.cross(message, leg, self.flows[leg].remote[0], own_host, (a.local[0], b.local[0]), then, fail, now)
-
-    def media_opened(self, m_line: int, ports: PortPairs, now: Mono) -> None:
-        """The shell bound the ports of an m-line."""
-        self._bodies.opened(m_line, ports, now)
-
-    def media_failed(self, m_line: int, detail: str, now: Mono) -> None:
-        """The shell found no ports."""
-        self._bodies.failed(m_line, detail, now)
-
-    def tell_media(self, described: Sequence[MediaDescribed]) -> None:
-        """Tell the shell where media goes from now on, as far as that is new."""
-        for fact in described:
-            key = (fact.leg, fact.line.index)
-            if not self.is_over and self._told.get(key) != fact:
-                self._told[key] = fact
-                self.emit(fact)
-
     # -- time and views ----------------------------------------------------------------------------------------------------------------
 
     def _ring_until(self, now: Mono) -> None:
@@ -409,13 +406,31 @@ class Call(InDialog):
         self._ring_deadline = Mono(now + self.board.ring_limit)
         self.board.wake_at(self, self._ring_deadline)
 
+    def rearm(self) -> None:
+        """The call's deadline may have changed."""
+        if (due := self.next_deadline()) is not None:
+            self.board.wake_at(self, due)
+
     def on_time(self, now: Mono) -> None:
-        """The ring limit has come."""
-        self.refuse(o.edge_never_answered(self._edge(), self.board.ring_limit), now)
+        """A session timer is due, a reliable response has to be repeated, or the ring limit has come."""
+        if self.state == "answered":
+            self.on_timers(now)
+        elif self._ring_deadline is not None and now >= self._ring_deadline:
+            self.refuse(o.edge_never_answered(self._edge(), self.board.ring_limit), now)
+        elif self.sender is not None and self.sender.current is not None and now >= self.sender.give_up:
+            self.refuse(o.prack_missing(), now)
+        elif self.sender is not None:
+            self.send_reliably(self.sender.on_time(now), now)
 
     def next_deadline(self) -> Mono | None:
-        """When `on_time` wants to be called: never once the call is answered or over."""
-        return self._ring_deadline if self.state == "setup" else None
+        """When `on_time` wants to be called: never once the call is over."""
+        if self.state == "answered":
+            return self.timers_due()
+        if self.state == "ended":
+            return None
+        if self.sender is None or self.sender.current is None or self._ring_deadline is None:
+            return self._ring_deadline
+        return min(self._ring_deadline, self.sender.due)
 
     def leg_of(self, local_tag: str | None, remote_tag: str | None) -> Leg | None:
         """On which leg a message with these tags is, as we see it. Each leg has one tag that all its messages carry."""
@@ -435,7 +450,7 @@ class Call(InDialog):
             "dialogs": len(self.pairs),
             "transactions": len(self.clients),
             "awaited_acks": len(self.awaited),
-            "ports": {index: [pair.a[0], pair.b[0]] for index, pair in self._bodies.ports.items()},
+            "ports": {index: [pair.a[0], pair.b[0]] for index, pair in self.bodies.ports.items()},
         }
 
     def asked_uri(self, leg: Leg) -> str:

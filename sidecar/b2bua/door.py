@@ -10,6 +10,7 @@ from sidecar.b2bua import outcome as o
 from sidecar.b2bua.call import RETRY_AFTER_REFUSAL, Call
 from sidecar.b2bua.crossing import warning
 from sidecar.b2bua.routes import Route, choose, within_any
+from sidecar.b2bua.session_timer import too_small
 from sidecar.b2bua.settings import Settings
 from sidecar.clocks import Mono
 from sidecar.identity import inbound
@@ -59,6 +60,9 @@ def judge(
     if isinstance(sender, Reply):
         return sender
     if request.method == "OPTIONS":
+        if required := request.headers.values("Require"):
+            # 8.2.2.3: it goes no further, so nobody else could know these.
+            return Reply(420, [("Unsupported", ", ".join(required))])
         return Reply(503 if draining else 200, [("Allow", ALLOW), ("Accept", "application/sdp")])
     if request.method != "INVITE":
         return Reply(481 if request.method in ONLY_IN_DIALOG else 405, [("Allow", ALLOW)])
@@ -94,6 +98,8 @@ def _admit(request: Request, source: str, sender: Sender, known: Sequence[Call],
     Dialog.uas(request, response_to(request, 200, to_tag="door"))
     if request.max_forwards == 0:
         return _refused(o.too_many_hops())
+    if too_small(request.headers, settings.min_se):
+        return _refused(o.interval_too_small(settings.min_se))
     if any(call.leg_of(request.from_tag, None) == "B" for call in known):
         return _refused(o.looped())
     route = choose(settings.routes, request, source)
@@ -117,4 +123,4 @@ def _admit(request: Request, source: str, sender: Sender, known: Sequence[Call],
 
 def _refused(outcome: o.Outcome) -> Reply:
     later = [RETRY_AFTER_REFUSAL] if outcome.status == 503 else []
-    return Reply(outcome.status, [warning(outcome.cause), *later], outcome.reason)
+    return Reply(outcome.status, [warning(outcome.cause), *outcome.headers, *later], outcome.reason)

@@ -60,6 +60,17 @@ class Resolve:
     families: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Replaces:
+    """A new call takes the place of another (RFC 3891): its INVITE names a dialog of that one."""
+
+    call: str
+    call_id: str
+    """The Call-ID of the call that is replaced, as its caller knows it."""
+    header: str
+    """Replaces or Join."""
+
+
 # -- facts -----------------------------------------------------------------------------------------------------------------------------
 
 
@@ -187,4 +198,4 @@ class Refused:
 
 
 Fact = Started | Message | Dialled | HopProven | Learned | Found | Challenged | Answered | Ended | Gone
-Effect = SendSip | OpenMedia | MediaDescribed | Resolve | Refused | Fact
+Effect = SendSip | OpenMedia | MediaDescribed | Resolve | Refused | Replaces | Fact

@@ -12,7 +12,7 @@ from typing import assert_never
 from sidecar.b2bua import outcome as o
 from sidecar.b2bua.call import Call
 from sidecar.b2bua.door import Admitted, Reply, judge
-from sidecar.b2bua.effects import Effect, Found, Gone, Leg, Message, Refused, SendSip
+from sidecar.b2bua.effects import Effect, Found, Gone, Leg, Message, Refused, SendSip, other
 from sidecar.b2bua.legs import Pair, PortPairs
 from sidecar.b2bua.lookups import Lookups
 from sidecar.b2bua.pings import Pings
@@ -25,7 +25,7 @@ from sidecar.b2bua.ways import Ways
 from sidecar.clocks import Addr, Mono
 from sidecar.identity.findings import FINDINGS
 from sidecar.sip import layer as ly
-from sidecar.sip.dialog import Dialog, key_of_request
+from sidecar.sip.dialog import Dialog, DialogKey, key_of_request
 from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.flow import Flow
 from sidecar.sip.ids import Ids
@@ -302,6 +302,11 @@ class Engine:
     def adopt(self, dialog: Dialog, call: Member, pair: Pair, leg: Leg) -> None:
         """From now on, requests inside `dialog` concern this leg of this call."""
         self._registry.adopt(dialog, call, pair, leg)
+
+    def twin(self, key: DialogKey) -> Dialog | None:
+        """The other leg's dialog of the call that has the dialog `key` with us."""
+        found = self._registry.dialogs.get(key)
+        return None if found is None else found[1].of(other(found[2]))
 
     def wake_at(self, call: Member, due: Mono) -> None:
         """Call `on_time` at `due`, should that still be the call's deadline then."""

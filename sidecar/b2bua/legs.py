@@ -21,6 +21,14 @@ class PortPairs:
     b: tuple[int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """A session as agreed: what each leg's party said of its media, and the descriptions that they were given."""
+
+    told: dict[tuple[Leg, int], MediaDescribed]
+    said: dict[Leg, bytes]
+
+
 @dataclass(slots=True, eq=False)
 class Pair:
     """One dialog on each leg that belong together. A forking edge gives a call several early pairs; one of them is confirmed."""
@@ -76,6 +84,8 @@ class Crossing:
     """The request's description, which counts for the media only once the far side has taken it (RFC 3264 8)."""
     otherwise: Flow | None = None
     """As in `Dialling`."""
+    before: Negotiated | None = None
+    """What was agreed when the offer came, to return to when it is refused (RFC 3261 14.1)."""
 
     @property
     def is_open(self) -> bool:
@@ -85,7 +95,7 @@ class Crossing:
 
 @dataclass(slots=True, eq=False)
 class Own:
-    """A BYE of ours."""
+    """A request of ours that no party asked for: BYE, PRACK, or the refresh of a session."""
 
     leg: Leg
     dialog: Dialog
@@ -93,6 +103,8 @@ class Own:
     is_open: bool = True
     otherwise: Flow | None = None
     """As in `Dialling`."""
+    ack: SentAck | None = None
+    """Of a re-INVITE."""
 
 
 Role = Dialling | Crossing | Own

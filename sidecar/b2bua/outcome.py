@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 EndedBy = Literal["caller", "agent", "sidecar"]
+_ACCEPTS = (("Accept", "application/sdp, multipart/mixed"), ("Accept-Encoding", "identity"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,8 @@ class Outcome:
     ended_by: EndedBy
     reason: str
     cause: str
+    headers: tuple[tuple[str, str], ...] = ()
+    """What the status must not come without."""
 
 
 def hung_up(by: EndedBy) -> Outcome:
@@ -109,6 +112,28 @@ def no_ports(detail: str) -> Outcome:
 def sdp_unusable(detail: str) -> Outcome:
     """The session description cannot be relayed."""
     return Outcome(488, "sidecar", "sdp-unusable", detail)
+
+
+def body_encoded(coding: str) -> Outcome:
+    """The session description is compressed, so its addresses cannot be replaced (RFC 3261 8.2.3)."""
+    return Outcome(415, "sidecar", "body-encoded", f"a session description under Content-Encoding {coding} cannot be relayed", _ACCEPTS)
+
+
+def session_expired(who: EndedBy, interval: int) -> Outcome:
+    """Nobody refreshed the session of one leg in time (RFC 4028 section 10)."""
+    return Outcome(408, who, "session-expired", f"the session with the {who} was not refreshed within {interval} s")
+
+
+def interval_too_small(minimum: int) -> Outcome:
+    """The caller asks for refreshes more often than RFC 4028 or the configuration allows."""
+    return Outcome(
+        422, "caller", "session-interval-too-small", f"the session interval must be at least {minimum} s", (("Min-SE", str(minimum)),)
+    )
+
+
+def prack_missing() -> Outcome:
+    """The caller requires reliable provisional responses and does not acknowledge them (RFC 3262 section 3)."""
+    return Outcome(504, "caller", "prack-missing", "the caller never acknowledged a reliable provisional response")
 
 
 def draining() -> Outcome:

@@ -117,10 +117,10 @@ class Outgoing(Member):
         return tx
 
     def send_ack(
-        self, leg: Leg, dialog: Dialog, headers: Iterable[tuple[str, str]], body: bytes, role: Dialling | Crossing, now: Mono
+        self, leg: Leg, dialog: Dialog, headers: Iterable[tuple[str, str]], body: bytes, role: Dialling | Crossing | Own, now: Mono
     ) -> None:
         """ACK the 2xx that `role` got, and keep the octets for when it comes again (13.2.2.4)."""
-        invite = role.request if isinstance(role, Dialling) else role.outgoing
+        invite = role.outgoing if isinstance(role, Crossing) else role.request
         if invite is None:
             return
         # 22.1: the ACK repeats the credentials of its INVITE, because it cannot be challenged.

@@ -41,6 +41,9 @@ class Route:
     ping: float | None = None
     """Seconds between two OPTIONS to each target; None: none."""
 
+    refer: Literal["relay", "refuse"] = "relay"
+    """Whether the parties of a call may transfer each other (RFC 3515)."""
+
     @property
     def preset(self) -> Preset:
         """How the identity travels to this route's platform."""

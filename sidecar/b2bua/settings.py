@@ -36,4 +36,8 @@ class Settings:
     """Seconds without a further provisional response; RFC 3261 16.6 asks for more than 180."""
     largest_datagram: int = 1300
     """Octets of a request that still goes by UDP where the path's MTU is not known (RFC 3261 18.1.1)."""
+    min_se: int = 90
+    """Seconds: the shortest session interval that is taken (RFC 4028 section 5 allows none below 90)."""
+    session_interval: int | None = None
+    """Seconds: the session interval that we ask for on our own; None: only what the parties ask for."""
     timing: Timing = field(default_factory=Timing)

@@ -8,9 +8,10 @@ from typing import Protocol
 
 from sidecar.b2bua.effects import Effect, Leg
 from sidecar.b2bua.legs import Pair
+from sidecar.b2bua.settings import Settings
 from sidecar.b2bua.ways import Ways
 from sidecar.clocks import Addr, Mono
-from sidecar.sip.dialog import Dialog
+from sidecar.sip.dialog import Dialog, DialogKey
 from sidecar.sip.flow import Flow
 from sidecar.sip.ids import Ids
 from sidecar.sip.layer import TransactionLayer, TxId
@@ -84,6 +85,7 @@ class Switchboard(Protocol):
     layer: TransactionLayer
     ids: Ids
     ways: Ways
+    settings: Settings
 
     @property
     def ring_limit(self) -> float:
@@ -97,6 +99,9 @@ class Switchboard(Protocol):
 
     def adopt(self, dialog: Dialog, call: Member, pair: Pair, leg: Leg) -> None:
         """From now on, requests inside `dialog` concern this leg of this call."""
+
+    def twin(self, key: DialogKey) -> Dialog | None:
+        """The other leg's dialog of the call that has the dialog `key` with us."""
 
     def wake_at(self, call: Member, due: Mono) -> None:
         """Call `on_time` at `due`, should that still be the call's deadline then."""

@@ -192,6 +192,13 @@ class TransactionLayer:
             machine.respond(response, now)
             self._settle(machine)
 
+    def abandon(self, tx: TxId) -> None:
+        """Forget a request that is no INVITE without an answer, because any answer would come too late (RFC 4320 4.2)."""
+        machine = self._by_tx.get(tx)
+        if isinstance(machine, ServerOther):
+            machine.step(Event.ABANDONED, None, NEVER)
+            self._settle(machine)
+
     def acknowledge(self, tx: TxId, now: Mono) -> None:
         """The ACK of the 2xx to INVITE `tx` has come."""
         machine = self._by_tx.get(tx)

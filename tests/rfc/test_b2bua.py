@@ -127,7 +127,7 @@ def test_rfc3262_5_an_offer_in_a_reliable_answer_is_answered_in_its_prack(bench:
 
 
 def test_rfc3262_4_a_prack_that_fits_nothing_is_the_edges_to_refuse(bench: Bench) -> None:
-    sent = bench.invite()
+    sent = bench.invite(headers=[("Supported", "100rel")])
     got = bench.edge.request("INVITE")
     bench.edge.reply(got, 180, headers=[("Require", "100rel"), ("RSeq", "1")])
     bench.caller.join(sent, bench.caller.response(180))
@@ -160,7 +160,7 @@ def test_rfc3515_2_4_4_the_notifications_of_a_refer_cross_with_their_fragments_u
 
 
 def test_rfc4028_session_timers_are_agreed_and_refreshed_end_to_end(bench: Bench) -> None:
-    sent = bench.invite(headers=[("Supported", "timer"), ("x", "60"), ("Min-SE", "90")])
+    sent = bench.invite(headers=[("Supported", "timer"), ("x", "120"), ("Min-SE", "90")])
     got = bench.edge.request("INVITE")
     bench.edge.reply(got, 422, headers=[("Min-SE", "1800")])
     refused = bench.caller.response(422)

@@ -35,6 +35,7 @@ class Event(StrEnum):
     REQUEST = "request again"
     ACK = "ack"
     ACKNOWLEDGED = "acknowledged"
+    ABANDONED = "abandoned"
     TRANSPORT_ERROR = "transport error"
     TIMER_A = "A"
     TIMER_B = "B"

@@ -148,16 +148,18 @@ class ServerOther(_Server):
         self._send(response, now)
         self.again_at(Event.TIMER_J, self.lingering(self.timing.timer_j), now)
 
-    # Figure 8.
+    # Figure 8; RFC 4320 4.2 leaves a request unanswered rather than send a 408.
     TRANSITIONS: ClassVar[Table] = {
         State.TRYING: {
             Event.REQUEST: (State.TRYING, _Server._absorb),
+            Event.ABANDONED: (State.TERMINATED, Machine.nothing),
             Event.PROVISIONAL: (State.PROCEEDING, _Server._send),
             Event.SUCCESS: (State.COMPLETED, _complete),
             Event.FAILURE: (State.COMPLETED, _complete),
         },
         State.PROCEEDING: {
             Event.REQUEST: (State.PROCEEDING, _Server._repeat),
+            Event.ABANDONED: (State.TERMINATED, Machine.nothing),
             Event.PROVISIONAL: (State.PROCEEDING, _Server._send),
             Event.SUCCESS: (State.COMPLETED, _complete),
             Event.FAILURE: (State.COMPLETED, _complete),

@@ -1,0 +1,89 @@
+"""What the edge says before it answers, told to the caller: reliably where the caller wants that (RFC 3262), else as it came."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sidecar.b2bua.crossing import crossing_answer
+from sidecar.b2bua.effects import Leg
+from sidecar.b2bua.indialog import InDialog
+from sidecar.b2bua.legs import Dialling, Own, Pair
+from sidecar.b2bua.reliable import REL, Receipts, Sender, requires, rseq_of
+from sidecar.b2bua.session_timer import offers, stripped
+from sidecar.clocks import Mono
+from sidecar.sip.layer import TxId
+from sidecar.sip.message import Request, Response, response_to
+
+Headers = list[tuple[str, str]]
+
+
+class Progress(InDialog):
+    """The caller's side of the set-up. The attributes are set by `Call`."""
+
+    server: TxId
+    """The transaction of the caller's INVITE."""
+    a_tag: str
+    receipts: Receipts
+    sender: Sender | None
+    """Where the caller requires reliable provisional responses and the edge sends none."""
+    held: Callable[[Mono], None] | None
+    """The edge's answer, which waits for a PRACK of the caller."""
+
+    def answer_caller(self, pair: Pair | None, response: Response, body: bytes, now: Mono) -> None:
+        """Send the edge's 1xx or 2xx on to the caller, in the early dialog that its To-tag stands for."""
+        self.respond_caller(pair, response, crossing_answer(response, body=body), body, now)
+
+    def respond_caller(self, pair: Pair | None, response: Response, headers: Headers, body: bytes, now: Mono) -> None:
+        """The same with headers of one's own choice."""
+        self.respond(self.server, self._answer_of(pair, response, headers, body), now)
+
+    def _answer_of(self, pair: Pair | None, response: Response, headers: Headers, body: bytes) -> Response:
+        tag = self.a_tag if pair is None else pair.a.local_tag
+        kept = [("Contact", self.contact("A")), *headers]
+        return response_to(self.invite, response.status, response.reason, to_tag=tag, headers=kept, body=body)
+
+    def tell_progress(self, role: Dialling, pair: Pair | None, response: Response, body: bytes, now: Mono) -> None:
+        """Send a provisional response on, reliably where the caller wants that, and acknowledge it where the caller cannot (RFC 3262)."""
+        rseq = rseq_of(response)
+        if rseq is not None and pair is not None and not offers(self.invite.headers, REL):
+            if not self.receipts.take(pair.b.remote_tag, rseq):
+                return
+            rack = [("RAck", f"{rseq} {role.request.cseq}")]
+            prack = pair.b.request("PRACK", headers=rack)
+            self.preauthorise("B", prack)
+            self.send_request("B", pair.b, prack, Own("B", pair.b, prack), now)
+            headers = stripped(crossing_answer(response, body=body), REL, "rseq")
+            self.respond_caller(pair, response, headers, body, now)
+        elif rseq is None and pair is not None and requires(self.invite.headers):
+            if self.sender is None:
+                # RFC 3262 3: the first number is random, and well below 2**31.
+                self.sender = Sender(1 + int(self.board.ids.token()[:7], 16), self.board.settings.timing)
+            answer = self._answer_of(pair, response, crossing_answer(response, body=body), body)
+            self.send_reliably(self.sender.offer(answer, now), now)
+        else:
+            self.answer_caller(pair, response, body, now)
+
+    def send_reliably(self, response: Response | None, now: Mono) -> None:
+        """Send a response that waits for its PRACK, or nothing."""
+        if response is not None:
+            self.respond(self.server, response, now)
+        self.rearm()
+
+    def _settled_here(self, leg: Leg, tx: TxId, request: Request, now: Mono) -> bool:
+        if request.method != "PRACK":
+            return super()._settled_here(leg, tx, request, now)
+        if leg == "B" or self.sender is None:
+            return False
+        fits, following = self.sender.acknowledged(request.headers.get("RAck") or "", str(self.invite.cseq), now)
+        # 5: an offer here could only be answered by the edge, which knows no PRACK.
+        self.answer(leg, tx, request, 481 if not fits else 488 if request.body else 200, now)
+        self.send_reliably(following, now)
+        if self.sender.is_settled:
+            self.release(now)
+        return True
+
+    def release(self, now: Mono) -> None:
+        """Go on with the answer that had to wait for a PRACK."""
+        held, self.held = self.held, None
+        if held is not None:
+            held(now)

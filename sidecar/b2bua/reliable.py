@@ -1,0 +1,102 @@
+"""Reliable provisional responses (RFC 3262) where only one leg knows them.
+
+Where both ends do, Require, RSeq, RAck and PRACK cross. Where the caller does not, we acknowledge the edge's ourselves; where the caller
+insists and the edge does not, we repeat what the edge said until the caller acknowledges it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from sidecar.b2bua.session_timer import lists
+from sidecar.clocks import Mono
+from sidecar.sip.headers import Headers
+from sidecar.sip.message import Response
+from sidecar.sip.timing import Timing
+
+REL: Final = "100rel"
+START: Final = Mono(0.0)
+
+
+def rseq_of(response: Response) -> int | None:
+    """The number of a reliable provisional response; None for an ordinary one (3)."""
+    value = response.headers.get("RSeq")
+    if value is None or not value.isascii() or not value.isdigit() or not lists(response.headers, REL, "Require"):
+        return None
+    return int(value)
+
+
+@dataclass(slots=True, eq=False)
+class Receipts:
+    """Which reliable responses of the edge we have acknowledged: the number of the last one, by To-tag."""
+
+    last: dict[str, int] = field(default_factory=dict)
+
+    def take(self, tag: str, rseq: int) -> bool:
+        """Whether this one is next in its dialog. A repeated one has its PRACK under way; one behind a gap is not processed (4)."""
+        if tag in self.last and rseq != self.last[tag] + 1:
+            return False
+        self.last[tag] = rseq
+        return True
+
+
+@dataclass(slots=True, eq=False)
+class Sender:
+    """Provisional responses of ours that a caller must acknowledge, one after the other (3)."""
+
+    number: int
+    """Of the next response; the first is random, between 1 and 2**31 - 1."""
+    timing: Timing
+    waiting: list[Response] = field(default_factory=list)
+    current: Response | None = None
+    interval: float = 0.0
+    due: Mono = START
+    give_up: Mono = START
+
+    def offer(self, response: Response, now: Mono) -> Response | None:
+        """Number a response. Returned when it is to be sent now, kept when an earlier one is not acknowledged yet."""
+        response.headers.add("Require", REL)
+        response.headers.add("RSeq", str(self.number))
+        self.number += 1
+        self.waiting.append(response)
+        return self._next(now) if self.current is None else None
+
+    def acknowledged(self, rack: str, cseq: str, now: Mono) -> tuple[bool, Response | None]:
+        """Whether a PRACK with this RAck fits what waits for one (`cseq`: that of the INVITE), and the next response to send."""
+        expected = None if self.current is None else f"{self.current.headers.get('RSeq')} {cseq}"
+        if expected is None or rack.split() != expected.split():
+            return False, None
+        self.current = None
+        return True, self._next(now)
+
+    def on_time(self, now: Mono) -> Response | None:
+        """The response to repeat: at T1, then doubling without a limit of T2."""
+        if self.current is None or now < self.due:
+            return None
+        self.interval *= 2
+        self.due = Mono(min(now + self.interval, self.give_up))
+        return self.current
+
+    @property
+    def is_settled(self) -> bool:
+        """Nothing waits for a PRACK."""
+        return self.current is None
+
+    @property
+    def has_description(self) -> bool:
+        """3: a 2xx must wait while a description in a provisional response is not acknowledged."""
+        return any(response.body for response in (self.current, *self.waiting) if response is not None)
+
+    def _next(self, now: Mono) -> Response | None:
+        if not self.waiting:
+            return None
+        self.current = self.waiting.pop(0)
+        self.interval = self.timing.t1
+        self.due, self.give_up = Mono(now + self.timing.t1), Mono(now + 64 * self.timing.t1)
+        return self.current
+
+
+def requires(headers: Headers) -> bool:
+    """Whether a caller insists on reliable provisional responses."""
+    return lists(headers, REL, "Require")
