@@ -187,9 +187,9 @@ class Refreshing(Ending):
         def told(_: bytes, described: Sequence[MediaDescribed], __: Mono) -> None:
             self.tell_media(described)
 
-        kept = self.negotiated()
+        kept = dict(self.bodies.said)
         self.cross_body(response, leg, told, lambda _, __: None, now)
-        self.renegotiate(kept)
+        self.bodies.said = kept
 
     def _glare_wait(self, leg: Leg) -> float:
         """RFC 3261 14.1: 2.1–4 s for the owner of the Call-ID, 0–2 s for the other, in steps of 10 ms. Leg B's dialog is of our making."""
