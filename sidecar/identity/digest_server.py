@@ -15,7 +15,9 @@ from typing import Literal
 from sidecar.clocks import Mono
 from sidecar.identity import hashes
 from sidecar.identity.auth_params import AuthParams, quote, read_all
+from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.message import Request
+from sidecar.sip.uri import SipUri
 
 Reason = Literal["no_credentials", "unknown_user", "wrong_response", "unprotected", "foreign_nonce", "stale_nonce", "replayed"]
 
@@ -48,6 +50,17 @@ class Malformed:
 
 
 Verdict = Accepted | Challenge | Malformed
+
+
+def _same_resource(stated: str, uri: str) -> bool:
+    """RFC 7616 3.4.6: credentials count only for what they were made for. User and host decide: proxies change ports and parameters."""
+    if stated == uri:
+        return True
+    try:
+        one, other = SipUri.parse(stated), SipUri.parse(uri)
+    except MalformedMessage:
+        return False
+    return (one.user, one.host.lower()) == (other.user, other.host.lower())
 
 
 @dataclass(slots=True)
@@ -102,6 +115,8 @@ class DigestServer:
             return Malformed(f"credentials without {' and '.join(missing)}")
         if any(len(value) > _MAX_FIELD for value in values.values()):
             return Malformed("credentials with an overlong value")
+        if not _same_resource(values["uri"], request.uri):
+            return Malformed("credentials made for another URI")
         algorithm = hashes.known(given.get("algorithm"))
         if algorithm not in ALGORITHMS or values["qop"].lower() != "auth" or not values["cnonce"]:
             # Without qop there is no nc, and so nothing that tells a replay from the original.
