@@ -48,6 +48,10 @@ class Agreement:
     """The timer of the far leg is between it and us: the near leg hears nothing of it."""
 
 
+NOTHING: Final = Agreement()
+"""No timer on either leg: the ordinary call."""
+
+
 @dataclass(slots=True)
 class LegTimer:
     """A running timer of one leg; all times follow from when it was last refreshed."""
@@ -118,6 +122,8 @@ def agree(near: Headers, sent: Headers, answer: Headers, wanted: int | None = No
     `near` is the request as it came, `sent` as it left on the far leg, `answer` its 2xx; `wanted` the interval that we ask for ourselves.
     """
     asked, granted = expires_of(near), expires_of(answer)
+    if asked is None and granted is None and wanted is None:
+        return NOTHING
     # A proxy may add Session-Expires for who cannot do timers, but never make that one the refresher (8.1).
     able = offers(near, TIMER) or (asked is not None and asked.refresher == "uac")
     if granted is not None:
@@ -127,7 +133,7 @@ def agree(near: Headers, sent: Headers, answer: Headers, wanted: int | None = No
         return Agreement(far=Terms(granted.seconds, ours=granted.refresher != "uas"), strip=offers(sent, TIMER))
     seconds = asked.seconds if asked is not None else wanted if able else None
     if seconds is None:
-        return Agreement()
+        return NOTHING
     # Who asks for a timer and can do it refreshes by default; for anybody else that falls to us.
     refresher: Refresher = ((asked.refresher or "uac") if asked is not None else "uas") if able else "uas"
     added = [("Session-Expires", f"{seconds};refresher={refresher}")]
