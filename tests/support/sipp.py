@@ -33,9 +33,18 @@ class Sipp:
     """One SIPp process running one scenario of tests/e2e/sipp in `folder`."""
 
     def __init__(
-        self, scenario: str, folder: Path, host: str, port: int, *, calls: int, options: Sequence[str] = (), target: str = ""
+        self,
+        scenario: str,
+        folder: Path,
+        host: str,
+        port: int,
+        *,
+        calls: int,
+        options: Sequence[str] = (),
+        target: str = "",
+        file: Path | None = None,
     ) -> None:
-        """Start it; `calls` is after how many it ends by itself. `target` is host:port for a caller."""
+        """Start it; `calls` is after how many it ends by itself. `target`: host:port for a caller; `file`: a scenario kept elsewhere."""
         binary = shutil.which("sipp")
         assert binary is not None, "SIPp is not installed: Debian has it as sip-tester"
         self.name = scenario
@@ -43,7 +52,7 @@ class Sipp:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_speech(self.folder / "speech.ulaw", SPEECH_PACKETS)
         self._statistics = self.folder / "statistics.csv"
-        arguments = [binary, *([target] if target else []), "-sf", str(SCENARIOS / f"{scenario}.xml")]
+        arguments = [binary, *([target] if target else []), "-sf", str(file or SCENARIOS / f"{scenario}.xml")]
         arguments += ["-i", host, "-p", str(port), "-mi", host, "-m", str(calls), "-nostdin"]
         arguments += [
             "-trace_stat",
