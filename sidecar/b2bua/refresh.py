@@ -132,7 +132,7 @@ class Refreshing(Ending):
         return crossing or bool(self.awaited)
 
     def _send_refresh(self, leg: Leg, pair: Pair, method: str, body: bytes, timer: LegTimer, now: Mono) -> None:
-        headers = [*asking(timer.terms.interval, "uac"), *([("Content-Type", "application/sdp")] if body else [])]
+        headers = [*asking(timer.terms.interval, "uac", timer.terms.minimum), *([("Content-Type", "application/sdp")] if body else [])]
         request = pair.of(leg).request(method, headers=headers, body=body, contact=self.contact(leg))
         self.preauthorise(leg, request)
         self.send_request(leg, pair.of(leg), request, Own(leg, pair.of(leg), request), now)
@@ -154,7 +154,7 @@ class Refreshing(Ending):
             return
         minimum = min_se(response.headers)
         if response.status == 422 and minimum is not None and minimum > timer.terms.interval:
-            timer.terms = replace(timer.terms, interval=minimum)
+            timer.terms = replace(timer.terms, interval=minimum, minimum=minimum)
             timer.refresh_at = now
         elif role.request.method == "UPDATE" and response.status in (405, 501):
             self.allow[leg] = ""
@@ -178,7 +178,9 @@ class Refreshing(Ending):
             # 7.2: without Session-Expires the session has no end any more.
             self.timers.pop(role.leg, None)
         else:
-            self.timers[role.leg] = LegTimer.start(Terms(granted.seconds, ours=granted.refresher != "uas"), now)
+            known = self.timers.get(role.leg)
+            minimum = known.terms.minimum if known is not None else None
+            self.timers[role.leg] = LegTimer.start(Terms(granted.seconds, granted.refresher != "uas", minimum), now)
         self.rearm()
 
     def _take_description(self, leg: Leg, response: Response, now: Mono) -> None:

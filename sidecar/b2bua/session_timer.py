@@ -34,6 +34,8 @@ class Terms:
 
     interval: int
     ours: bool = False
+    minimum: int | None = None
+    """The Min-SE that the peer named, to be repeated in every refresh (7.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +112,11 @@ def too_small(headers: Headers, minimum: int) -> bool:
     return asked is not None and asked.seconds < minimum and offers(headers, TIMER)
 
 
-def asking(interval: int, refresher: Refresher | None = None) -> tuple[tuple[str, str], ...]:
+def asking(interval: int, refresher: Refresher | None = None, minimum: int | None = None) -> tuple[tuple[str, str], ...]:
     """The headers of a request of ours that asks for a timer."""
     said = f"{interval};refresher={refresher}" if refresher else str(interval)
-    return ("Supported", TIMER), ("Session-Expires", said)
+    headers = (("Supported", TIMER), ("Session-Expires", said))
+    return headers if minimum is None else (*headers, ("Min-SE", str(minimum)))
 
 
 def agree(near: Headers, sent: Headers, answer: Headers, wanted: int | None = None) -> Agreement:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.e2e.sipp_cases import CASES
-from tests.e2e.test_sipp import bench, clean
+from tests.e2e.test_sipp import Bench, bench, clean
 from tests.support.product import free_port
 from tests.support.sipp import Sipp
 from tests.support.sipp_script import Agent, Caller
@@ -16,28 +19,46 @@ from tests.support.sipp_script import Agent, Caller
 pytestmark = pytest.mark.peer
 
 CALLS = 3
-QUICK = [name for name, case in CASES.items() if not case.seconds]
-SLOW = [name for name, case in CASES.items() if case.seconds]
+NAMES = [*(name for name, case in CASES.items() if not case.seconds), *(name for name, case in CASES.items() if case.seconds)]
 
 
-@pytest.mark.parametrize("name", [*QUICK, *SLOW])
-def test_a_case_passes_at_both_ends(tmp_path: Path, name: str) -> None:
+@pytest.fixture(scope="module")
+def benches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[dict[str, Any]], Bench]]:
+    """One sidecar for all the cases whose route has the same options."""
+    started: dict[str, Bench] = {}
+    with ExitStack() as stack:
+
+        def started_with(route: dict[str, Any]) -> Bench:
+            key = json.dumps(route, sort_keys=True)
+            if key not in started:
+                started[key] = stack.enter_context(bench(tmp_path_factory.mktemp("sidecar"), **route))
+            return started[key]
+
+        yield started_with
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_case_passes_at_both_ends(tmp_path: Path, benches: Callable[[dict[str, Any]], Bench], name: str) -> None:
     case = CASES[name]
-    with bench(tmp_path, **case.route) as run, ExitStack() as stack:
+    run = benches(case.route)
+    known = set(run.traces())
+    with ExitStack() as stack:
         agent = case.agent(Agent("agent")).write(tmp_path / "scenarios")
         caller = case.caller(Caller("caller")).write(tmp_path / "scenarios")
-        edge = Sipp("agent", tmp_path, run.edge, run.edge_port, calls=CALLS, file=agent)
+        patient = ["-max_retrans", "20"]
+        edge = Sipp("agent", tmp_path, run.edge, run.edge_port, calls=CALLS, options=patient, file=agent)
         stack.callback(edge.stop)
-        options = ["-r", "10", "-s", "agent"]
+        options = ["-r", "10", "-s", "agent", *patient]
         dialler = Sipp("caller", tmp_path, run.caller, free_port(run.caller), calls=CALLS, options=options, target=run.sip, file=caller)
         stack.callback(dialler.stop)
         figures = dialler.wait(case.seconds + 20), edge.wait(10)
         told = dialler.errors() + edge.errors()
         assert [figure.successful for figure in figures] == [CALLS, CALLS], told
-        run.quiet()
-        assert [(fact["reason"], fact["status"]) for fact in run.facts("call_ended")] == [(case.reason, case.status)] * CALLS
-        engine = run.admin("/v1/state")["engine"]
-        assert (engine["calls"], engine["dialogs"]) == (0, 0)
-        assert run.sidecar.faults == []
         if not case.seconds:
             assert figures == (clean(CALLS), clean(CALLS)), told
+    run.quiet()
+    ended = [fact for call, trace in run.traces().items() if call not in known for fact in trace if fact["kind"] == "call_ended"]
+    assert [(fact["reason"], fact["status"]) for fact in ended] == [(case.reason, case.status)] * CALLS
+    engine = run.admin("/v1/state")["engine"]
+    assert (engine["calls"], engine["dialogs"]) == (0, 0)
+    assert run.sidecar.faults == []

@@ -37,6 +37,8 @@ class Script:
         self._invite_at = 0
         self._cseq = 0
         self._invite_cseq = 0
+        self._dials = False
+        """An INVITE of ours is open: its 200 names the way to the other side."""
 
     # -- sending -----------------------------------------------------------------------------------------------------------------------
 
@@ -46,7 +48,7 @@ class Script:
         """Answer the last request. `to_tag`: it began the dialog, so its To gets our tag."""
         lines = [f"SIP/2.0 {status} Said So", "[last_Via:]", "[last_Record-Route:]", "[last_From:]"]
         lines += [f"[last_To:];tag=[pid]{tag}[call_number]" if to_tag else "[last_To:]", "[last_Call-ID:]", "[last_CSeq:]"]
-        if contact and 100 < status < 400:
+        if contact and 100 < status < 300:
             lines.append("Contact: <sip:peer@[local_ip]:[local_port];transport=[transport]>")
         return self._send(lines, headers, body, again=to_tag and status >= 200)
 
@@ -66,10 +68,11 @@ class Script:
     def hear(self, what: int | str, checks: Headers | None = None, *, optional: bool = False, absent: str = "") -> Self:
         """The next message: a status or a method. `checks`: a pattern for each of these headers; `absent`: one that must not be."""
         kind = f'response="{what}"' if isinstance(what, int) else f'request="{what}"'
-        dialog = ' rrs="true"' if what == 200 or what == "INVITE" else ""
+        dialog = ' rrs="true"' if what == "INVITE" or (what == 200 and self._dials) else ""
+        self._dials = self._dials and (not isinstance(what, int) or what < 200)
         actions = [self._check(name, pattern) for name, pattern in (checks or {}).items()]
         if absent:
-            actions.append(self._check(absent, ".*", negative=True))
+            actions.append(self._check(absent, ".", negative=True))
         self._step(kind, dialog, actions, optional=optional)
         return self
 
@@ -117,7 +120,7 @@ class Caller(Script):
     def invite(self, headers: Headers | None = None, body: str | None = None) -> Self:
         """Dial. `body`: a description, "" for none."""
         self._invite_at, self._cseq = len(self._steps), self._cseq + 1
-        self._invite_cseq = self._cseq
+        self._invite_cseq, self._dials = self._cseq, True
         lines = self._head("INVITE", self._cseq, "sip:[service]@[remote_ip]:[remote_port]", "To: <sip:[service]@[remote_ip]:[remote_port]>")
         lines.append("Contact: <sip:evaluator@[local_ip]:[local_port];transport=[transport]>")
         return self._send(lines, headers, sdp() if body is None else body, again=True)
@@ -126,7 +129,7 @@ class Caller(Script):
         """A request inside the dialog."""
         self._cseq += 1
         if method == "INVITE":
-            self._invite_at, self._invite_cseq = len(self._steps), self._cseq
+            self._invite_at, self._invite_cseq, self._dials = len(self._steps), self._cseq, True
         lines = [*self._inside(method, self._cseq), "Contact: <sip:evaluator@[local_ip]:[local_port];transport=[transport]>"]
         return self._send(lines, headers, body, again=True)
 
@@ -148,7 +151,8 @@ class Caller(Script):
         """Hear a reliable 183 and acknowledge it."""
         self._step('response="183"', ' rrs="true"', [self.remember("rseq", "RSeq", "[0-9]+")])
         self.ask("PRACK", {"RAck": f"[$rseq] {self._invite_cseq} INVITE"})
-        return self.hear(200)
+        self._step('response="200"', "", [self._check("CSeq", "PRACK")])
+        return self
 
     def up(self, headers: Headers | None = None, answer: Headers | None = None) -> Self:
         """A call that is answered. `answer`: what the 200 must have."""
@@ -173,7 +177,7 @@ class Agent(Script):
         actions += [self.remember("via", "Via", ".*"), self.remember("cseq", "CSeq", ".*")]
         actions += [self._check(name, pattern) for name, pattern in (checks or {}).items()]
         if absent:
-            actions.append(self._check(absent, ".*", negative=True))
+            actions.append(self._check(absent, ".", negative=True))
         self._step('request="INVITE"', ' rrs="true"', actions)
         return self
 
@@ -195,7 +199,7 @@ class Agent(Script):
         """A request inside the dialog."""
         self._cseq += 1
         if method == "INVITE":
-            self._invite_at, self._invite_cseq = len(self._steps), self._cseq
+            self._invite_at, self._invite_cseq, self._dials = len(self._steps), self._cseq, True
         lines = [*self._inside(method, self._cseq), "Contact: <sip:peer@[local_ip]:[local_port];transport=[transport]>"]
         return self._send(lines, headers, body, again=True)
 
