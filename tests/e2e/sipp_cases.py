@@ -296,7 +296,8 @@ CASES: dict[str, Case] = {
         route={"username": "trunkside", "password": "s3cret"},
     ),
     "a-200-that-is-lost-six-times": Case(
-        lambda c: c.invite().hear(100, optional=True).hear(200).hear(200).hear(200).hear(200).hear(200).hear(200).hear(200).ack().hang_up(),
+        # SIPp passes over a message that comes again: those of the first 15.6 s count as lost.
+        lambda c: c.invite().hear(100, optional=True).hear(200).pause(15_600).ack().hang_up(),
         lambda a: a.rings().says(200, body=sdp()).hear("ACK").hung_up_on(),
         seconds=16,
     ),
