@@ -157,9 +157,9 @@ ROWS = [
     Row("4475-3.1.2.18", "an unknown method, and CSeq another", message(b"NEWMETHOD sip:agent@192.0.2.1 SIP/2.0"), 400),
     # 3.2, 3.3
     taken("4475-3.2.1", "a branch of nothing but the cookie", message(via=b"SIP/2.0/UDP 192.0.2.10:5060;branch=z9hG4bK")),
-    Row("4475-3.3.1", "no Call-ID", message(drop=(b"Call-ID",)), 400),
-    Row("4475-3.3.1", "no From", message(drop=(b"From",)), 400),
-    Row("4475-3.3.1", "no To", message(drop=(b"To",)), 400),
+    Row("4475-3.3.1", "no Call-ID, so no answer could be told from another", message(drop=(b"Call-ID",))),
+    Row("4475-3.3.1", "no From, so no answer could be told from another", message(drop=(b"From",))),
+    Row("4475-3.3.1", "no To, so no answer could be told from another", message(drop=(b"To",))),
     Row("4475-3.3.2", "an unknown scheme in the Request-URI", message(b"INVITE nobodyKnowsThisScheme:totallyopaquecontent SIP/2.0"), 416),
     Row("4475-3.3.3", "a known scheme that is none of ours", message(b"INVITE soap.beep://192.0.2.103:3002 SIP/2.0"), 416),
     taken("4475-3.3.4", "unknown schemes in header fields", message(to=b"<isbn:2983792873>")),
