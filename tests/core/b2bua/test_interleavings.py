@@ -33,6 +33,14 @@ class Habits:
     challenges: bool = False
     reinvite: int = 200
     reinvite_after: float = 0.0
+    asks: tuple[tuple[str, str], ...] = ()
+    """Headers of its INVITE."""
+    reliable: bool = False
+    """Its provisional responses want a PRACK (RFC 3262)."""
+    insists: str = ""
+    """The option without which it takes no call (421)."""
+    refresher: str = ""
+    """Who is to refresh the session (RFC 4028); empty: it knows no timer."""
     silent_after: float = 1e9
     """From then on it says nothing more, not even to retransmissions."""
 
@@ -50,6 +58,8 @@ class Peer(Party):
         self._finals: dict[TxId, Request] = {}
         self._acks: dict[tuple[int, str], bytes] = {}
         self._reinvites: dict[TxId, tuple[Dialog, Request]] = {}
+        self._pracked: set[tuple[str, str]] = set()
+        self._early: dict[str, Dialog] = {}
 
     # -- time --------------------------------------------------------------------------------------------------------------------------
 
@@ -89,6 +99,7 @@ class Peer(Party):
                 ("Call-ID", "interleaved"),
                 ("CSeq", "1 INVITE"),
                 ("Contact", f"<sip:alice@{self.address[0]}:{self.address[1]}>"),
+                *self.habits.asks,
                 *([SDP_TYPE] if offer else []),
             ],
             offer,
@@ -131,8 +142,20 @@ class Peer(Party):
                         self.layer.acknowledge(tx, now)
             case ev.ResponseReceived(tx, response) if response.cseq.method == "INVITE" and 200 <= response.status < 300:
                 self._accepted(tx, response, now)
+            case ev.ResponseReceived(_, response) if response.status < 200 and "RSeq" in response.headers:
+                self._receipt(response, now)
             case _:
                 pass
+
+    def _receipt(self, response: Response, now: Mono) -> None:
+        """PRACK, once a response."""
+        assert self.invite is not None
+        rseq, tag = response.headers.get("RSeq") or "", response.to_tag or ""
+        if (rseq, tag) not in self._pracked:
+            self._pracked.add((rseq, tag))
+            dialog = self._early.setdefault(tag, Dialog.uac(self.invite[1], response))
+            prack = dialog.request("PRACK", headers=[("RAck", f"{rseq} {response.cseq}")])
+            self.layer.request(prack, self.flow, self.address, now)
 
     @property
     def _waiting(self) -> dict[TxId, int]:
@@ -165,6 +188,11 @@ class Peer(Party):
         elif self.habits.challenges and self.guard.check(request, now) != Accepted("sidecar"):
             headers = self.guard.challenge(self.ids.token(), now)
             self.layer.respond(tx, response_to(request, 401, to_tag=self.ids.tag(), headers=headers), now)
+        elif self.habits.insists and self.habits.insists not in ", ".join(request.headers.all("Supported")):
+            headers = (("Require", self.habits.insists),)
+            self.layer.respond(tx, response_to(request, 421, to_tag=self.ids.tag(), headers=headers), now)
+        elif not self.habits.reliable and "100rel" in ", ".join(request.headers.all("Require")):
+            self.layer.respond(tx, response_to(request, 420, to_tag=self.ids.tag(), headers=(("Unsupported", "100rel"),)), now)
         else:
             self._ring(tx, request, now)
 
@@ -178,10 +206,13 @@ class Peer(Party):
     def _ring(self, tx: TxId, request: Request, now: Mono) -> None:
         self._finals[tx] = request
         tags = [self.ids.tag() for _ in range(self.habits.forks)]
-        for status in self.habits.provisionals:
+        for number, status in enumerate(self.habits.provisionals):
             for tag in tags:
-                body = ANSWER if status == 183 else b""
-                self.layer.respond(tx, self._respond(request, status, tag=tag, body=body), now)
+                answer = self._respond(request, status, tag=tag, body=ANSWER if status == 183 else b"")
+                if self.habits.reliable and status != 100:
+                    answer.headers.add("Require", "100rel")
+                    answer.headers.add("RSeq", str(number + 7))
+                self.layer.respond(tx, answer, now)
 
         def final(at: Mono) -> None:
             if self._finals.pop(tx, None) is None:
@@ -201,6 +232,8 @@ class Peer(Party):
         headers = [("Contact", f"<sip:me@{self.address[0]}:{self.address[1]}>")] if request.method in ("INVITE", "UPDATE") else []
         if body:
             headers.append(SDP_TYPE)
+        if status == 200 and request.method in ("INVITE", "UPDATE") and self.habits.refresher:
+            headers.append(("Session-Expires", f"90;refresher={self.habits.refresher}"))
         return response_to(request, status, to_tag=tag or self.ids.tag(), headers=headers, body=body)
 
 
@@ -213,8 +246,25 @@ HABITS = st.builds(
     challenges=st.booleans(),
     reinvite=st.sampled_from([200, 200, 488, 491]),
     reinvite_after=st.sampled_from([0.0, 0.3, 5.0]),
+    reliable=st.booleans(),
+    insists=st.sampled_from(["", "", "", "100rel"]),
+    refresher=st.sampled_from(["", "", "uas", "uac"]),
     silent_after=st.sampled_from([1e9, 1e9, 1e9, 1e9, 0.5, 5.0]),
 )
+ASKS = st.lists(
+    st.sampled_from(
+        [
+            ("Require", "100rel"),
+            ("Supported", "100rel"),
+            ("Supported", "timer"),
+            ("Session-Expires", "90;refresher=uas"),
+            ("Session-Expires", "90;refresher=uac"),
+            ("Allow", "INVITE, UPDATE"),
+        ]
+    ),
+    max_size=3,
+    unique_by=lambda header: header[0] + header[1][:3],
+).map(tuple)
 WIRE = st.builds(
     Wire,
     seed=st.integers(0, 2**16),
@@ -239,14 +289,26 @@ DEEDS = st.tuples(
     caller_silent=st.sampled_from([1e9, 1e9, 1e9, 2.0]),
     deeds=st.lists(DEEDS, max_size=8),
     delayed=st.booleans(),
+    asks=ASKS,
+    interval=st.sampled_from([None, None, 90]),
     ports=st.sampled_from([100, 100, 100, 100, 0]),
 )
 def test_every_call_ends_once_and_leaves_nothing(
-    wire: Wire, edge: Habits, caller_silent: float, deeds: list[tuple[float, str]], delayed: bool, ports: int
+    wire: Wire,
+    edge: Habits,
+    caller_silent: float,
+    deeds: list[tuple[float, str]],
+    delayed: bool,
+    asks: tuple[tuple[str, str], ...],
+    interval: int | None,
+    ports: int,
 ) -> None:
-    bench = Bench(wire=wire, credentials=Credentials("sidecar", "secret"), ports=ports)
+    bench = Bench(wire=wire, credentials=Credentials("sidecar", "secret"), ports=ports, session_interval=interval)
     clock: FakeClock = bench.clock
-    caller, callee = Peer(bench, CALLER, Habits(silent_after=caller_silent)), Peer(bench, EDGE, edge)
+    caller, callee = (
+        Peer(bench, CALLER, Habits(silent_after=caller_silent, asks=asks, refresher="uac" if asks else "")),
+        Peer(bench, EDGE, edge),
+    )
 
     def do(deed: str, now: Mono) -> None:
         who, _, method = deed.partition(" ")
