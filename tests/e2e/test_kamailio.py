@@ -77,6 +77,7 @@ def test_calls_through_a_proxy_on_both_sides(
             proxy,
             proxy_ports,
             sidecar=host,
+            caller=evaluator,
             front=f"sip:{host}:{ports[near]};transport={near}",
             onward=f"sip:{edge}:{edge_port}",
             challenges=True,

@@ -40,7 +40,7 @@ request_route {{
     if (is_method("CANCEL")) {{ if (t_check_trans()) t_relay(); exit; }}
     if (has_totag()) {{
         if (loose_route()) {{
-            if (src_ip == {sidecar} && is_method("BYE") && {challenges}) route(CHALLENGE);
+            if (src_ip == {sidecar} && is_method("BYE") && $rd != "{caller}" && {challenges}) route(CHALLENGE);
             t_relay();
             exit;
         }}
@@ -97,6 +97,7 @@ def kamailio(
     ports: dict[str, int],
     *,
     sidecar: str,
+    caller: str = "",
     front: str = "",
     onward: str = "",
     challenges: bool = False,
@@ -104,7 +105,7 @@ def kamailio(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A running Kamailio that listens on `host`, on one port for each transport.
 
-    What comes from the address `sidecar` is challenged if wanted and goes on to the URI `onward` (empty: where its Request-URI says); what
+    What comes from the address `sidecar` is challenged if wanted (but for a BYE to `caller`) and goes on to the URI `onward` (empty: where its Request-URI says); what
     comes from anybody else goes on to the URI `front`.
     """
     binary = shutil.which("kamailio") or "/usr/sbin/kamailio"
@@ -116,6 +117,7 @@ def kamailio(
         "tls": "yes" if certificates else "no",
         "tls_module": _TLS.format(chain=certificates.chain, key=certificates.key, ca=certificates.ca) if certificates else "",
         "sidecar": sidecar,
+        "caller": caller,
         "challenges": "1 == 1" if challenges else "1 == 0",
         "challenge_flags": "1",
         "onward": f'$du = "{onward}";' if onward else "",
