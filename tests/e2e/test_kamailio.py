@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def sidecar_settings(host: str, ports: dict[str, int], files: Certificates, rout
 @pytest.mark.parametrize("far", TRANSPORTS)
 @pytest.mark.parametrize(("caller", "agent"), [("caller", "agent"), ("caller-hung-up-on", "agent-hangs-up")])
 def test_calls_through_a_proxy_on_both_sides(
-    tmp_path: Path, near: str, far: str, caller: str, agent: str, record_property: pytest.RecordProperty
+    tmp_path: Path, near: str, far: str, caller: str, agent: str, record_property: Callable[[str, object], None]
 ) -> None:
     """`near` and `far` are the transports between Kamailio and the sidecar on leg A and leg B. INVITE and BYE are challenged on leg B."""
     record_property("scenario", (f"{caller}, record-routed, INVITE and BYE challenged", f"{near} → {far}", "Kamailio + SIPp"))
@@ -102,7 +103,7 @@ def test_calls_through_a_proxy_on_both_sides(
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_kamailio_as_the_agents_outbound_proxy(tmp_path: Path, transport: str, record_property: pytest.RecordProperty) -> None:
+def test_kamailio_as_the_agents_outbound_proxy(tmp_path: Path, transport: str, record_property: Callable[[str, object], None]) -> None:
     """The agent dials a host on the allow list; the INVITE goes to the proxy, which finds itself in Route and goes by the Request-URI."""
     record_property("scenario", ("outbound, by a proxy in Route", f"udp → {transport}", "Kamailio + SIPp"))
     authority = trustme.CA()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,22 +18,26 @@ from tests.support.sipp import SPEECH_PACKETS, Figures, Sipp
 pytestmark = pytest.mark.peer
 
 HOLD_MS = 2000
+CALLS = 2
 KIND = {"udp": socket.SOCK_DGRAM, "tcp": socket.SOCK_STREAM}
 SIPP = {"udp": "u1", "tcp": "t1"}
 
 
 @dataclass(frozen=True)
-class Leg:
+class Side:
     """One leg's transport and address family."""
 
     transport: str
     family: str
 
     def host(self) -> str:
-        return loopback() if self.family == "v4" else "::1"
+        return loopback() if self.family == "IPv4" else "::1"
 
     def __str__(self) -> str:
-        return f"{self.transport}-{self.family}"
+        return f"{self.transport}/{self.family}"
+
+
+SIDES = [Side(transport, family) for family in ("IPv4", "IPv6") for transport in ("udp", "tcp")]
 
 
 def shown(host: str, port: int) -> str:
@@ -40,42 +45,67 @@ def shown(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-LEGS = [Leg("udp", "v4"), Leg("tcp", "v4"), Leg("udp", "v6"), Leg("tcp", "v6")]
-
-
-@pytest.mark.parametrize("a", LEGS, ids=str)
-@pytest.mark.parametrize("b", LEGS, ids=str)
-@pytest.mark.parametrize(("caller", "agent"), [("caller", "agent"), ("caller-hung-up-on", "agent-hangs-up")])
-def test_a_call_crosses_from_any_transport_and_family_to_any(tmp_path: Path, a: Leg, b: Leg, caller: str, agent: str) -> None:
+@pytest.mark.parametrize(
+    ("caller", "agent", "case"),
+    [
+        ("caller", "agent", "call, the caller hangs up"),
+        ("caller-hung-up-on", "agent-hangs-up", "call, the agent hangs up"),
+        ("caller-cancels", "agent-cancelled", "the caller cancels"),
+        ("caller-refused", "agent-busy", "the agent is busy"),
+    ],
+)
+def test_calls_cross_from_any_transport_and_family_to_any(
+    tmp_path: Path, caller: str, agent: str, case: str, record_property: Callable[[str, object], None]
+) -> None:
+    """All pairs at once, on one sidecar with four listeners and a route for each way to the agent."""
     with ExitStack() as stack:
-        near, far = a.host(), b.host()
-        caller_host, edge_host = a.host(), b.host()
-        edge_port = free_port(edge_host, KIND[b.transport])
-        listen = dict.fromkeys([f"{a.transport}://{shown(near, free_port(near, KIND[a.transport]))}"])
-        if b != a:
-            listen[f"{b.transport}://{shown(far, free_port(far, KIND[b.transport]))}"] = None
+        near = {side: side.host() for side in SIDES}
+        edges = {(a, b): (b.host(), 0) for a in SIDES for b in SIDES}
+        edges = {pair: (host, free_port(host, KIND[pair[1].transport])) for pair, (host, _) in edges.items()}
+        numbers = {pair: str(number) for number, pair in enumerate(edges)}
         settings = {
-            "sip": {"listen": list(listen)},
-            "callers": {"trusted": ["127.0.0.0/8", "::1/128"]},
-            "routes": [{"name": "agent", "target": f"sip:agent@{shown(edge_host, edge_port)};transport={b.transport}"}],
+            "sip": {"listen": [f"{side.transport}://{shown(host, free_port(host, KIND[side.transport]))}" for side, host in near.items()]},
+            "routes": [
+                {"name": number, "match": {"user": number}, "target": f"sip:agent@{shown(*edges[pair])};transport={pair[1].transport}"}
+                for pair, number in numbers.items()
+            ],
             "control": {"url": "http://127.0.0.1:9"},
             "spool": {"path": "spool"},
             "admin": {"listen": "127.0.0.1:0"},
             "drain": {"deadline_s": 1, "goodbye_s": 1, "flush_s": 0},
         }
         sidecar = stack.enter_context(running("sidecar", tmp_path / "sidecar", settings))
-        sip = sidecar.event("ready")["sip"][0].partition("://")[2]
-        edge = Sipp(agent, tmp_path, edge_host, edge_port, calls=5, options=["-d", str(HOLD_MS), "-t", SIPP[b.transport]])
-        stack.callback(edge.stop)
-        options = ["-r", "10", "-s", "agent", "-d", str(HOLD_MS), "-t", SIPP[a.transport]]
-        port = free_port(caller_host, KIND[a.transport])
-        dialler = Sipp(caller, tmp_path, caller_host, port, calls=5, options=options, target=sip)
-        stack.callback(dialler.stop)
-
-        assert (dialler.wait(25), edge.wait(5)) == (clean(5), clean(5)), (dialler.errors(), edge.errors())
+        reached = dict(zip(SIDES, (uri.partition("://")[2] for uri in sidecar.event("ready")["sip"]), strict=True))
+        run: dict[tuple[Side, Side], tuple[Sipp, Sipp]] = {}
+        for (a, b), (host, port) in edges.items():
+            folder = tmp_path / numbers[a, b]
+            options = ["-d", str(HOLD_MS), "-t", SIPP[b.transport]]
+            edge = Sipp(agent, folder, host, port, calls=CALLS, options=options)
+            stack.callback(edge.stop)
+            own = a.host()
+            options = ["-r", "10", "-s", numbers[a, b], "-d", str(HOLD_MS), "-t", SIPP[a.transport]]
+            dialler = Sipp(caller, folder, own, free_port(own, KIND[a.transport]), calls=CALLS, options=options, target=reached[a])
+            stack.callback(dialler.stop)
+            run[a, b] = dialler, edge
+        wrong = {}
+        for (a, b), (dialler, edge) in run.items():
+            figures = outcome(dialler, 30), outcome(edge, 5)
+            if figures != (clean(CALLS), clean(CALLS)):
+                wrong[f"{a} → {b}"] = (figures, dialler.errors(), edge.errors())
+            record_property("scenario", (case, f"{a} → {b}", "SIPp", "failed" if f"{a} → {b}" in wrong else "passed"))
+        assert wrong == {}
         quiet(sidecar)
-        media_crossed(tmp_path, calls=5)
+        if caller in ("caller", "caller-hung-up-on"):
+            media_crossed(tmp_path, calls=CALLS * len(run))
         assert sidecar.faults == []
+
+
+def outcome(peer: Sipp, seconds: float) -> Figures | str:
+    """What a peer counted, or that it was not done in time."""
+    try:
+        return peer.wait(seconds)
+    except AssertionError as error:
+        return str(error)
 
 
 def clean(calls: int) -> Figures:
@@ -86,10 +116,12 @@ def clean(calls: int) -> Figures:
 def quiet(sidecar: Product) -> None:
     """Wait until no call is left and its figures are written."""
     admin = sidecar.event("ready")["admin"]
-    until(
-        "no live call",
-        lambda: get_json(f"{admin}/v1/calls")["calls"] == [] and get_json(f"{admin}/v1/state")["reporter"]["spool"]["open"] == 0,
-    )
+
+    def done() -> bool:
+        state = get_json(f"{admin}/v1/state")
+        return get_json(f"{admin}/v1/calls")["calls"] == [] and state["reporter"]["spool"]["open"] == 0
+
+    until("no live call", done)
 
 
 def media_crossed(folder: Path, calls: int) -> None:
