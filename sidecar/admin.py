@@ -57,7 +57,7 @@ class LiveCall:
 
 
 class AdminState(Protocol):
-    """What the sidecar lets be seen and done here. Every method returns at once."""
+    """What the sidecar lets be seen and done here. Every method but `drained` returns at once."""
 
     def not_ready(self) -> Sequence[str]:
         """Why no new call should be sent here, one sentence each; empty when ready."""
@@ -73,6 +73,9 @@ class AdminState(Protocol):
 
     def drain(self) -> None:
         """Take no new call from now on and end when the live ones have; asked twice, the same as once."""
+
+    async def drained(self) -> None:
+        """Wait until a drain was asked for and the last call is over."""
 
 
 STATE: web.AppKey[AdminState] = web.AppKey("state")
@@ -107,6 +110,7 @@ def create_admin_app(state: AdminState) -> web.Application:
     app.router.add_get("/v1/current-call", _current_call)
     app.router.add_get("/v1/state", _state)
     app.router.add_post("/v1/drain", _drain)
+    app.router.add_get("/v1/drained", _drained)
     return app
 
 
@@ -230,6 +234,12 @@ async def _drain(request: web.Request) -> web.Response:
     state = request.app[STATE]
     state.drain()
     return web.json_response({"draining": True, "live_calls": len(state.calls())}, status=202)
+
+
+async def _drained(request: web.Request) -> web.Response:
+    """Answers when the last call of a drain is over: what an agent's container waits for before it ends (an HTTP preStop hook)."""
+    await request.app[STATE].drained()
+    return web.json_response({"drained": True})
 
 
 class _StateCollector(Collector):

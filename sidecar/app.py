@@ -72,8 +72,8 @@ class Sidecar:
         self.analysis = AnalysisProcess()
         self._tasks = asyncio.TaskGroup()
         self.stopping = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self.idle = asyncio.Event()
+        self.idle.set()
         self.ended: Counter[str] = Counter()
         self._touched: dict[str, Session] = {}
         self._unfinished: list[Session] = []
@@ -146,7 +146,13 @@ class Sidecar:
         await self.transports.open(sip.endpoints)
         self._send = self.transports.send
         return tuple(
-            Listener(bound.addr, (sip.advertised(bound.addr[0]), bound.addr[1]), bound.transport) for bound in self.transports.local
+            Listener(
+                bound.addr,
+                sip.shown(bound.addr),
+                bound.transport,
+                tuple((ip_network(network, strict=False), addr) for network, addr in sip.shown_inside(bound.addr)),
+            )
+            for bound in self.transports.local
         )
 
     def _forwarder(self, stack: contextlib.AsyncExitStack) -> Forwarder | None:
@@ -172,7 +178,7 @@ class Sidecar:
         log.info("draining", calls=len(self.engine.calls), deadline_s=deadline)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline):
-                await self._idle.wait()
+                await self.idle.wait()
         overrun = list(self.engine.calls)
         for call in overrun:
             detail = f"the sidecar was told to stop and the call outlived the deadline of {deadline:g} s"
@@ -183,7 +189,7 @@ class Sidecar:
         # What is left is the answer to our BYEs (at most 64·T1, RFC 3261 17.1.2.2) and the last figures.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.config.drain.goodbye_s):
-                await self._idle.wait()
+                await self.idle.wait()
 
     # -- the pump ----------------------------------------------------------------------------------------------------------------------
 
@@ -236,8 +242,8 @@ class Sidecar:
             case e.Refused(reason, source, method):
                 log.warning("request refused", reason=reason, source=f"{source[0]}:{source[1]}", method=method)
             case e.Started():
-                self.sessions[effect.call] = Session(effect.call, self.config.name, self.exports, self.pool, self.config.sip.advertised)
-                self._idle.clear()
+                self.sessions[effect.call] = Session(effect.call, self.config.name, self.exports, self.pool, self._media_host)
+                self.idle.clear()
                 self.exports.sip(effect)
                 self._session(effect.call).record(effect, now)
                 log.info("call started", call=effect.call, route=effect.route, kind=effect.kind, sip_call_id=effect.sip_call_id)
@@ -262,6 +268,11 @@ class Sidecar:
                 self._session(effect.call).record(effect, now)
             case _ as never:
                 assert_never(never)
+
+    def _media_host(self, own: str, peer: str) -> str:
+        """The host that the party at `peer` is told for media of ours at `own`."""
+        listener = next((listener for listener in self.engine.settings.listeners if listener.local[0] == own), None)
+        return self.config.sip.advertised(own) if listener is None else listener.towards(peer)[0]
 
     def _session(self, call: str) -> Session:
         """The call's session, to be flushed soon."""
@@ -327,7 +338,7 @@ class Sidecar:
             session.flush()
             del self.sessions[call]
             if not self.sessions:
-                self._idle.set()
+                self.idle.set()
 
 
 def _settings(config: SidecarConfig, listeners: tuple[Listener, ...]) -> Settings:

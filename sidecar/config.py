@@ -112,11 +112,20 @@ class Tls(Section):
         return self
 
 
+class Inside(Section):
+    """Peers on our side of a NAT, who are not told `sip.advertise` but another host."""
+
+    networks: list[Network] = Field(min_length=1)
+    advertise: str = Field(min_length=1)
+
+
 class Sip(Section):
     """Where the sidecar listens, and under which host it is reached."""
 
     listen: list[str] = Field(default=["udp://127.0.0.1:5060"], min_length=1)
     advertise: str | list[str] | None = None
+    advertise_port: int | None = Field(default=None, ge=1, le=65535)
+    inside: Inside | None = None
     datagram: int = Field(default=1300, ge=500, le=65000)
     tls: Tls = Tls()
 
@@ -136,6 +145,25 @@ class Sip(Section):
         """The host to write into Via, Contact and SDP for a listener at `host`: the first to advertise that is a name or of its family."""
         given = [self.advertise] if isinstance(self.advertise, str) else self.advertise or []
         return next((own for own in given if _family(own) in (None, _family(host))), host)
+
+    def shown(self, local: Addr) -> Addr:
+        """What peers in general are told of the listener at `local`."""
+        return self.advertised(local[0]), self.advertise_port or local[1]
+
+    def shown_inside(self, local: Addr) -> list[tuple[str, Addr]]:
+        """Networks whose peers are told something else: ours, and this machine itself, which no NAT and no redirect stands before."""
+        told: list[tuple[str, Addr]] = []
+        if self.inside is not None:
+            told = [(network, (self.inside.advertise, self.advertise_port or local[1])) for network in self.inside.networks]
+        own = self.advertised(local[0])
+        if self.advertise_port is not None and _family(own) is not None:
+            # A peer at our own address is on this machine.
+            told.append((own, (own, local[1])))
+        host = ipaddress.ip_address(local[0])
+        if self.shown(local) != local and (host.is_unspecified or host.is_loopback):
+            network, loopback = ("127.0.0.0/8", "127.0.0.1") if host.version == 4 else ("::1/128", "::1")
+            told.append((network, (loopback if host.is_unspecified else local[0], local[1])))
+        return told
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:

@@ -9,7 +9,7 @@ import ipaddress
 import json as jsonlib
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -196,8 +196,11 @@ def _media(config: SidecarConfig) -> Iterator[Fault]:
 def _advertised(config: SidecarConfig) -> Iterator[Fault]:
     """Addresses in Via, Contact and SDP that the targets could not answer to."""
     listening = {endpoint.addr[0]: config.sip.advertised(endpoint.addr[0]) for endpoint in config.sip.endpoints}
+    inside = config.sip.inside
     for route in config.routes:
         target = SipUri.parse(route.target).host
+        if inside is not None and _is_within(target, inside.networks):
+            continue
         for host in dict.fromkeys(listening.values()):
             # An address of the other family is never shown to that target.
             if narrower(host, target) and (":" in host) == (":" in target):
@@ -211,6 +214,13 @@ def _advertised(config: SidecarConfig) -> Iterator[Fault]:
                 "error", "sip.advertise", f"{own} leads every peer to itself", "set it to an address under which this machine is reached"
             )
             return
+
+
+def _is_within(host: str, networks: Collection[str]) -> bool:
+    try:
+        return any(ipaddress.ip_address(host) in ipaddress.ip_network(network, strict=False) for network in networks)
+    except ValueError:
+        return False  # a name: where it leads is known when it is dialled
 
 
 def _callers(config: SidecarConfig) -> Iterator[Fault]:

@@ -36,8 +36,8 @@ class Sink(Protocol):
 class Session:
     """From the call's first fact to its last."""
 
-    def __init__(self, call: str, sidecar: str, sink: Sink, pool: PortPool, advertised: Callable[[str], str]) -> None:
-        """`advertised` says for an address of ours under which host others know it."""
+    def __init__(self, call: str, sidecar: str, sink: Sink, pool: PortPool, advertised: Callable[[str, str], str]) -> None:
+        """`advertised` says for an address of ours under which host the party at another address knows it."""
         self.call = call
         self.ended: e.Ended | None = None
         self._recorder = Recorder(call, sidecar)
@@ -118,7 +118,7 @@ class Session:
         self._tell(Hold(fact.leg, description.held, now))
         first = next(iter(codecs.values()), None)
         name = first.name if first is not None else "unknown"
-        local = (self._advertised(self._hosts[fact.leg]), line.ports(fact.leg)[0])
+        local = (self._advertised(self._hosts[fact.leg], fact.signalling_host), line.ports(fact.leg)[0])
         self._lines_due.append(self._recorder.media_opened(fact.leg, name, local, rtp, now, wall()))
 
     # -- analysis ----------------------------------------------------------------------------------------------------------------------

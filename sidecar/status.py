@@ -67,3 +67,8 @@ class Status:
     def drain(self) -> None:
         """Take no new call, end when the live ones have."""
         self._sidecar.stopping.set()
+
+    async def drained(self) -> None:
+        """Wait until a drain was asked for and the last call is over."""
+        await self._sidecar.stopping.wait()
+        await self._sidecar.idle.wait()

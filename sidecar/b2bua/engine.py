@@ -314,7 +314,7 @@ class Engine:
 
     def advertised(self, flow: Flow) -> Addr:
         """Host and port to write into Via, Contact and SDP for this flow."""
-        return self.ways.listener(flow).advertised
+        return self.ways.listener(flow).towards(flow.remote[0])
 
     def locate(self, call: Member, uri: str, then: Located, now: Mono) -> None:
         """Where to send for `uri`: at once for an IP address, else when Resolve is answered."""

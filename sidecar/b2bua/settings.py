@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from sidecar.b2bua.routes import Route
 from sidecar.clocks import Addr
@@ -18,6 +19,17 @@ class Listener:
     local: Addr
     advertised: Addr
     transport: str = "udp"
+    inside: tuple[tuple[Network, Addr], ...] = ()
+    """Networks whose peers reach it under another address, as those on this side of a NAT do; the first that holds a peer counts."""
+
+    def towards(self, host: str) -> Addr:
+        """The address under which the peer at `host`, an IP literal, reaches us."""
+        if self.inside:
+            peer = ip_address(host)
+            for network, addr in self.inside:
+                if peer in network:
+                    return addr
+        return self.advertised
 
 
 @dataclass(frozen=True, slots=True)

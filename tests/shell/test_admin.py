@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ class State:
     reasons: list[str] = field(default_factory=list)
     live: list[LiveCall] = field(default_factory=list)
     drains: int = 0
+    last_call_over: asyncio.Event = field(default_factory=asyncio.Event)
 
     def not_ready(self) -> Sequence[str]:
         return self.reasons
@@ -43,6 +45,9 @@ class State:
 
     def drain(self) -> None:
         self.drains += 1
+
+    async def drained(self) -> None:
+        await self.last_call_over.wait()
 
 
 @dataclass
@@ -171,3 +176,11 @@ def test_one_party_in_two_spellings(one: str, other: str) -> None:
 @pytest.mark.parametrize(("one", "other"), [("sip:bob@a.example", "sip:Bob@a.example"), ("+15550001", "+15550002"), ("12", "1-2")])
 def test_two_parties(one: str, other: str) -> None:
     assert party(one) != party(other)
+
+
+async def test_drained_is_answered_when_the_last_call_is_over(port: Port) -> None:
+    waiting = asyncio.create_task(port.get("/v1/drained"))
+    assert (await port.get("/livez"))[0] == 200, "the port serves others meanwhile"
+    assert not waiting.done()
+    port.state.last_call_over.set()
+    assert (await waiting)[0] == 200
