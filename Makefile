@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-APT    := sip-tester postgresql
+APT    := sip-tester postgresql tshark sngrep
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check load bench accuracy clean
@@ -33,9 +33,18 @@ $(VENV)/.apt: Makefile
 	@missing=$$(for p in $(APT); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
 	if [ -z "$$missing" ]; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  echo "installing $$missing …"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	  echo "installing $$missing …"; apt-get update -qq; \
+	  echo 'wireshark-common wireshark-common/install-setuid boolean false' | debconf-set-selections; \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	else echo "the tests need these Debian packages, please install them: $$missing" >&2; exit 2; fi
 	@mkdir -p $(VENV) && touch $@
+
+# promtool alone, out of a Debian package that is not installed: it would start a server.
+$(BIN)/promtool: | $(VENV)/.apt
+	@if found=$$(command -v promtool); then ln -sf "$$found" $@; else \
+	  echo 'fetching promtool …'; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; chmod 755 "$$folder"; \
+	  (cd "$$folder" && { apt-get download -qq prometheus 2>/dev/null || { apt-get update -qq && apt-get download -qq prometheus; }; }) \
+	  && dpkg-deb --fsys-tarfile "$$folder"/prometheus_*.deb | tar -xO ./usr/bin/promtool >$@.part && chmod +x $@.part && mv $@.part $@; fi
 
 demo: $(VENV)/.run
 	@$(BIN)/trunkside demo $(ARGS)
@@ -46,7 +55,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(VENV)/.dev | $(VENV)/.apt
+test: $(VENV)/.dev | $(VENV)/.apt $(BIN)/promtool
 	$(BIN)/pytest $(ARGS)
 
 load: $(VENV)/.dev | $(VENV)/.apt

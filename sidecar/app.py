@@ -24,6 +24,7 @@ from sidecar.clocks import Mono
 from sidecar.config import Route as RouteConfig
 from sidecar.config import SidecarConfig, parse_listen, revealed
 from sidecar.exports import Exports
+from sidecar.figures import Figures
 from sidecar.identity.digest import Credentials, DigestServer
 from sidecar.identity.inbound import Policy
 from sidecar.identity.presets import Preset
@@ -75,6 +76,7 @@ class Sidecar:
         self.idle = asyncio.Event()
         self.idle.set()
         self.ended: Counter[str] = Counter()
+        self.figures = Figures()
         self._touched: dict[str, Session] = {}
         self._unfinished: list[Session] = []
 
@@ -250,6 +252,8 @@ class Sidecar:
             case e.Ended():
                 self._session(effect.call).record(effect, now)
                 self.ended[effect.reason] += 1
+                session = self.sessions[effect.call]
+                self.figures.ended(session.started.route, session.started.kind, effect, session.talked_s)
                 log.info(
                     "call ended", call=effect.call, status=effect.status, reason=effect.reason, ended_by=effect.ended_by, cause=effect.cause
                 )
@@ -329,6 +333,8 @@ class Sidecar:
         sessions, self._unfinished = self._unfinished, []
         figures = await self.analysis.finish([session.finished() for session in sessions])
         for session, result in zip(sessions, figures, strict=True):
+            if result is not None:
+                self.figures.measured(session.call, session.started.route, session.started.kind, result, session.relay_delays)
             session.conclude(result)
             self._forget_when_closed(session.call)
 

@@ -56,12 +56,15 @@ class Session:
         self._started: e.Started | None = None
         self._started_at = datetime.now(UTC)
         self._answered_at: datetime | None = None
+        self._answered_mono: Mono | None = None
         self._b_leg_call_ids: dict[str, None] = {}
         self._platform_ids: dict[str, None] = {}
         self._inbox: list[Work] = []
         self._lines_due: list[bytes] = []
         self._refused = 0
         self._relay_delay = RelayDelay()
+        self.relay_delays: list[float] = []
+        """Seconds, sorted, of some packets; known once the call has ended."""
 
     # -- what the engine says ----------------------------------------------------------------------------------------------------------
 
@@ -79,7 +82,7 @@ class Session:
                 self._platform_ids.setdefault(readable(fact.value))
             case e.Answered():
                 self._answered = True
-                self._answered_at = datetime.now(UTC)
+                self._answered_at, self._answered_mono = datetime.now(UTC), now
                 self._tell(Answered(now))
             case e.Ended():
                 self.ended, self._ended_at = fact, now
@@ -171,7 +174,8 @@ class Session:
         for line in self._lines.values():
             line.close()
         self._refused = sum(line.refused for line in self._lines.values())
-        self._relay_delay = _percentiles(sorted(delay for line in self._lines.values() for delay in line.delays))
+        self.relay_delays = sorted(delay for line in self._lines.values() for delay in line.delays)
+        self._relay_delay = _percentiles(self.relay_delays)
 
     def _close_when_done(self) -> None:
         if self.closed:
@@ -190,11 +194,23 @@ class Session:
         """The trace is complete."""
         return self._signalling_done and self._measured
 
-    def live(self, call: Call | None) -> LiveCall:
-        """The call as the admin port shows it."""
+    @property
+    def started(self) -> e.Started:
+        """The call's first fact. Raises LookupError before it."""
         if self._started is None:
             raise LookupError(f"call {self.call} has no first fact")
-        started = self._started
+        return self._started
+
+    @property
+    def talked_s(self) -> float | None:
+        """Seconds from the answer to the end; None while there was none of either."""
+        if self._answered_mono is None or self._ended_at is None:
+            return None
+        return self._ended_at - self._answered_mono
+
+    def live(self, call: Call | None) -> LiveCall:
+        """The call as the admin port shows it."""
+        started = self.started
         return LiveCall(
             id=self.call,
             sip_call_id=readable(started.sip_call_id),

@@ -37,7 +37,7 @@ class Status:
         ]
 
     def metrics(self) -> Iterable[Metric]:
-        """Counters and gauges."""
+        """Counters, gauges and distributions."""
         engine = self._sidecar.engine
         yield gauge("trunkside_calls_live", "Calls that are not over", len(engine.calls))
         yield counter("trunkside_calls_ended", "Calls by how they ended", self._sidecar.ended, "reason")
@@ -51,6 +51,7 @@ class Status:
         for name, value in spool.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 yield gauge(f"trunkside_spool_{name}", f"Spool: {name.replace('_', ' ')}", value)
+        yield from self._sidecar.figures.collect()
 
     def describe(self) -> Mapping[str, Any]:
         """The state of every engine."""

@@ -29,6 +29,7 @@ async def post_facts(request: web.Request, query: object) -> FactReceipt:
     state = request.app[STATE]
     stored = await state.intake.accept(_batch(await request.read()), now_us())
     for call in stored.changed:
+        state.figures.changed(call)
         state.broker.call_changed(call)
     if stored.due:
         state.worker.wake()

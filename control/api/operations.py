@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import sqlalchemy as sa
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,7 +19,7 @@ from control.api.state import STATE
 from control.api.table import IDENTITY
 from control.audit import record
 from control.clock import as_datetime, as_us, now_us
-from control.contract.answers import AuditEntry, AuditPage, Delivery, DeliveryPage, Health, Readiness, Sidecars, SidecarSeen
+from control.contract.answers import AuditEntry, AuditPage, Delivery, DeliveryPage, DeliveryState, Health, Readiness, Sidecars, SidecarSeen
 from control.delivery import outbox
 from control.store.schema import audit, calls, deliveries, sidecars
 
@@ -159,7 +160,7 @@ async def readyz(request: web.Request, query: None) -> Readiness:
 
 
 async def metrics(request: web.Request, query: None) -> web.Response:
-    """Prometheus text: the outbox, the calls by outcome, the watchers."""
+    """The outbox, the calls by outcome, the watchers, distributions; as Prometheus text, or with exemplars for who accepts OpenMetrics."""
     state = request.app[STATE]
     async with state.store.read() as conn:
         queued = (await conn.execute(sa.select(deliveries.c.state, sa.func.count().label("n")).group_by(deliveries.c.state))).all()
@@ -168,8 +169,9 @@ async def metrics(request: web.Request, query: None) -> web.Response:
         ).all()
         oldest = await conn.scalar(sa.select(sa.func.min(deliveries.c.created_us)).where(deliveries.c.state == "pending"))
     held = GaugeMetricFamily("trunkside_deliveries", "Deliveries in the outbox by state.", labels=["state"])
-    for row in queued:
-        held.add_metric([row.state], row.n)
+    counts = dict.fromkeys(get_args(DeliveryState), 0) | {row.state: row.n for row in queued}
+    for name, count in counts.items():
+        held.add_metric([name], count)
     known = GaugeMetricFamily("trunkside_calls", "Stored calls by kind and outcome.", labels=["kind", "outcome"])
     for row in outcomes:
         known.add_metric([row.kind, row.outcome], row.n)
@@ -183,8 +185,9 @@ async def metrics(request: web.Request, query: None) -> web.Response:
         "trunkside_event_readers_dropped", "Event readers dropped for reading too slowly.", value=state.broker.dropped
     )
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collected([held, known, age, attempts, dropped]))
-    return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    registry.register(_Collected([held, known, age, attempts, dropped, *state.figures.collect()]))
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    return web.Response(body=encode(registry), headers={"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"})
 
 
 class _Collected:

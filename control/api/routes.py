@@ -158,7 +158,16 @@ _OPERATIONS = (
         tag="operations",
         query=None,
     ),
-    Route("GET", "/metrics", operations.metrics, "Prometheus metrics", {"text/plain": TEXT}, access="open", tag="operations", query=None),
+    Route(
+        "GET",
+        "/metrics",
+        operations.metrics,
+        "Prometheus metrics",
+        {"text/plain": TEXT, "application/openmetrics-text": TEXT},
+        access="open",
+        tag="operations",
+        query=None,
+    ),
     Route(
         "GET",
         "/openapi.json",

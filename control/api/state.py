@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
 from control.api.access import Access, Reporter
 from control.api.events import Broker
+from control.api.figures import Figures
 from control.config import ControlConfig
 from control.delivery.workers import Workers
 from control.ingest.facts import Intake
@@ -29,6 +30,7 @@ class State:
     broker: Broker
     failures: dict[str, str]
     intake: Intake
+    figures: Figures = field(default_factory=Figures)
     listener: Listener | None = None
     """What hears of other replicas' changes, where there can be others."""
 
