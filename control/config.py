@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from control.addresses import inside
 from control.contract import settings
 from control.errors import StartupError
+from control.inject.files import Certificates, Followed
 
 Scope = Literal["sidecar", "sync", "read", "operate"]
 SCOPES: tuple[Scope, ...] = ("sidecar", "sync", "read", "operate")
@@ -203,6 +204,27 @@ class Tls(_Section):
         return context
 
 
+class Inject(_Section):
+    """The admission webhook that adds the sidecar to pods of a Kubernetes cluster."""
+
+    listen: str = "0.0.0.0:8443"
+    certificate: Path
+    key: Path
+    template: Path
+
+    @field_validator("listen")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        split_address(value)
+        return value
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        Followed(self.template)
+        Certificates(self.certificate, self.key)
+        return self
+
+
 class ControlConfig(BaseSettings):
     """All settings of `trunkside control`. Raises `pydantic.ValidationError`; `load` turns that into one line."""
 
@@ -216,6 +238,8 @@ class ControlConfig(BaseSettings):
     webhooks: list[Webhook] = Field(default_factory=list)
     tls: Tls | None = None
     """TLS of the API's listener; null: plain HTTP."""
+    inject: Inject | None = None
+    """The admission webhook; null: none."""
     retention: Retention = Field(default_factory=Retention)
     enrich_wait_s: float = Field(default=20.0, ge=0)
     """How long a report waits for its call's trace, from the report's arrival or the call's end, whichever is later."""

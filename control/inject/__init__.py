@@ -1,0 +1,1 @@
+"""Kubernetes: a mutating admission webhook that adds the sidecar to pods which ask for it."""
