@@ -1,0 +1,11 @@
+#!/bin/sh
+# Sets the rules of redirect.nft in this network namespace: AGENT_PORT=5060 SIDECAR_PORT=15060 redirect.sh. Run again, it replaces them.
+set -eu
+folder=$(dirname "$0")
+for port in "${AGENT_PORT:?set AGENT_PORT to the port on which the agent listens}" "${SIDECAR_PORT:=15060}"; do
+  case $port in
+    *[!0-9]* | '') echo "trunkside-redirect: '$port' is no port" >&2; exit 2 ;;
+  esac
+done
+sed -e "s/AGENT_PORT/$AGENT_PORT/g" -e "s/SIDECAR_PORT/$SIDECAR_PORT/g" "$folder/redirect.nft" | grep -v '^#' | nft -f -
+echo "trunkside-redirect: udp $AGENT_PORT from outside goes to $SIDECAR_PORT"
