@@ -1,0 +1,90 @@
+"""Two sidecars of one host behind Kamailio's dispatcher: each is restarted while calls come in, and no call fails."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.product import Product, free_port, get_json, loopback, running, until
+from tests.support.sipp import Sipp
+
+pytestmark = pytest.mark.peer
+
+NETWORK = Path(__file__).parents[2] / "configs" / "network"
+RATE, SECONDS, HOLD_MS = 15, 16, 1500
+
+
+@contextmanager
+def kamailio(folder: Path, host: str, port: int, sidecars: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """The shipped configuration, with this test's addresses."""
+    binary = shutil.which("kamailio")
+    assert binary is not None, "Kamailio is not installed: Debian has it as kamailio"
+    text = (NETWORK / "dispatcher.list").read_text(encoding="utf-8")
+    for shipped, real in zip(("127.0.0.1:5062", "127.0.0.1:5064"), sidecars, strict=True):
+        assert shipped in text
+        text = text.replace(shipped, real)
+    (folder / "dispatcher.list").write_text(text)
+    command = [binary, "-f", str(NETWORK / "kamailio.cfg"), "-DD", "-E", "-m", "64", "-M", "8", "-Y", str(folder)]
+    command += ["-A", f"SIP_LISTEN=udp:{host}:{port}", "-A", f'DISPATCHER_LIST="{folder}/dispatcher.list"', "-A", "PROBE_SECONDS=1"]
+    with (folder / "kamailio.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def settings(host: str, port: int, name: str, target: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "sip": {"listen": [f"udp://{host}:{port}"]},
+        "routes": [{"name": "agent", "target": target}],
+        "control": {"url": f"http://{host}:9"},
+        "spool": {"path": "spool"},
+        "admin": {"listen": f"{host}:0"},
+        "drain": {"deadline_s": 20, "goodbye_s": 1, "flush_s": 0},
+    }
+
+
+def taken(sidecar: Product) -> int:
+    """How many calls the sidecar has."""
+    return len(get_json(sidecar.event("ready")["admin"] + "/v1/calls")["calls"])
+
+
+def test_each_is_restarted_under_load_and_no_call_fails(tmp_path: Path) -> None:
+    hosts = [loopback(), loopback()]
+    ports = [free_port(host) for host in hosts]
+    edge, proxy, caller = loopback(), loopback(), loopback()
+    edge_port, proxy_port = free_port(edge), free_port(proxy)
+    calls = RATE * SECONDS
+    with ExitStack() as stack:
+        start = [settings(hosts[n], ports[n], f"edge-{n}", f"sip:agent@{edge}:{edge_port}") for n in (0, 1)]
+        lives = [stack.enter_context(ExitStack()) for _ in start]
+        pool = [lives[n].enter_context(running("sidecar", tmp_path / str(n), start[n])) for n in (0, 1)]
+        stack.enter_context(kamailio(tmp_path, proxy, proxy_port, [f"{hosts[n]}:{ports[n]}" for n in (0, 1)]))
+        agent = Sipp("agent", tmp_path, edge, edge_port, calls=calls)
+        stack.callback(agent.stop)
+        options = ["-r", str(RATE), "-s", "agent", "-d", str(HOLD_MS)]
+        dialler = Sipp("caller", tmp_path, caller, free_port(caller), calls=calls, options=options, target=f"{proxy}:{proxy_port}")
+        stack.callback(dialler.stop)
+        for n in (0, 1):
+            until("calls on both", lambda: all(taken(sidecar) for sidecar in pool))
+            pool[n].process.send_signal(signal.SIGTERM)
+            assert pool[n].event("draining")["calls"] > 0, "nothing was drained"
+            assert pool[n].stop() == 0
+            assert "calls ended by the drain" not in [event["event"] for event in pool[n].events]
+            lives[n].close()
+            pool[n] = lives[n].enter_context(running("sidecar", tmp_path / str(n), start[n]))
+            until("calls on the new one", lambda n=n: taken(pool[n]))
+        assert dialler.process.poll() is None, "the load ended before the second restart was over"
+        figures = dialler.wait(60)
+        assert (figures.successful, figures.failed, figures.unexpected, figures.causes) == (calls, 0, 0, ())
+        assert agent.wait(10).successful == calls
