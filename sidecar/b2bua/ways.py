@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
+from ipaddress import ip_address, ip_network
 
 from sidecar.b2bua.settings import Listener
 from sidecar.clocks import Mono
@@ -16,6 +17,10 @@ from sidecar.sip.message import Request
 from sidecar.sip.targets import Target, living_first
 from sidecar.sip.uri import SipUri
 
+_PRIVATE = tuple(
+    ip_network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "fc00::/7")
+)
+"""RFC 1918, 6598, 3927, 4193."""
 _MOST_AVOIDED = 1024
 _WITHOUT_TCP = 600.0
 """Seconds; where a firewall swallows the attempt, each one costs a call some seconds."""
@@ -92,9 +97,10 @@ def flow_within(ways: Ways, known: Flow, dialog: Dialog, targets: Sequence[Targe
 
     `is_agent`: the other end of `known` is the far user agent itself, no proxy. Behind a NAT it is reached by the connection that it made
     (or the address that its datagrams come from) and by nothing else, whatever its Contact says (RFC 5626, RFC 5923). A connection to the
-    next hop's host is used rather than made anew. Nothing known of the next hop: the way that messages went so far.
+    next hop's host is used rather than made anew. Nothing known of the next hop, or a private address that a party behind a NAT wrote into its
+    Contact although its messages come from elsewhere: the way that messages went so far.
     """
-    if not targets:
+    if not targets or (_is_private(targets[0].addr) and not _is_private(known.remote[0])):
         return known
     target = targets[0]
     if (target.transport, target.remote) == (known.transport, known.remote):
@@ -108,6 +114,12 @@ def flow_within(ways: Ways, known: Flow, dialog: Dialog, targets: Sequence[Targe
     ):
         return replace(known, peer=known.peer or target.host, anew=target.remote)
     return ways.flow_to(target, known) or known
+
+
+def _is_private(host: str) -> bool:
+    """Whether an IP literal means something only on one side of a NAT."""
+    address = ip_address(host)
+    return any(address in network for network in _PRIVATE)
 
 
 def dialled_from_itself(invite: Request) -> bool:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,12 +130,15 @@ def command(half: str, config: Path) -> list[str]:
 
 
 @contextmanager
-def running(half: str, folder: Path, settings: dict[str, Any]) -> Iterator[Product]:
-    """`sidecar` or `control` with these settings, ready, in `folder`; stopped at the end if it still runs."""
+def running(half: str, folder: Path, settings: dict[str, Any], prefix: Sequence[str] = ()) -> Iterator[Product]:
+    """`sidecar` or `control` with these settings, ready, in `folder`; stopped at the end if it still runs.
+
+    `prefix` is a command to run it with.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / f"{half}.yaml"
     config.write_text(yaml.safe_dump(settings))
-    process = subprocess.Popen(command(half, config), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen([*prefix, *command(half, config)], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     product = Product(process)
     product.start_reading()
     try:

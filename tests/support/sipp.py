@@ -42,9 +42,14 @@ class Sipp:
         calls: int,
         options: Sequence[str] = (),
         target: str = "",
+        scenarios: Path = SCENARIOS,
         file: Path | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
-        """Start it; `calls` is after how many it ends by itself. `target`: host:port for a caller; `file`: a scenario kept elsewhere."""
+        """Start it; `calls` is after how many it ends by itself. `target`: host:port for a caller; `file`: a scenario kept elsewhere.
+
+        `scenarios` is where it is looked for by name, `prefix` a command to run SIPp with.
+        """
         binary = shutil.which("sipp")
         assert binary is not None, "SIPp is not installed: Debian has it as sip-tester"
         self.name = scenario
@@ -52,7 +57,7 @@ class Sipp:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_speech(self.folder / "speech.ulaw", SPEECH_PACKETS)
         self._statistics = self.folder / "statistics.csv"
-        arguments = [binary, *([target] if target else []), "-sf", str(file or SCENARIOS / f"{scenario}.xml")]
+        arguments = [*prefix, binary, *([target] if target else []), "-sf", str(file or scenarios / f"{scenario}.xml")]
         arguments += ["-i", host, "-p", str(port), "-mi", host, "-m", str(calls), "-nostdin"]
         arguments += [
             "-trace_stat",

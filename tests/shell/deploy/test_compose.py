@@ -65,7 +65,7 @@ def test_the_settings_beside_it_work(name: str, tmp_path: Path, monkeypatch: pyt
         return
     config = sidecar.config.load(file)
     assert set(SERVICES["sidecar"]["ports"]) == {
-        f"{port}:{port}/udp" for port in (config.sip.addresses[0][1], "{}-{}".format(*config.media.ports))
+        f"{port}:{port}/udp" for port in (config.sip.endpoints[0].addr[1], "{}-{}".format(*config.media.ports))
     }
     assert config.control.url == SERVICES["agent"]["environment"]["TUNER_BASE_URL"]
     grace = int(SERVICES["sidecar"]["stop_grace_period"].removesuffix("s"))

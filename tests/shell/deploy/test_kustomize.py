@@ -134,9 +134,9 @@ def test_the_sidecars_configuration_works(folder: str, load: Any) -> None:
 def test_the_redirect_shows_callers_the_agents_own_port(load: Any) -> None:
     config = loaded_sidecar(load, "agent/redirect")
     redirect = environment(named(pod_of(rendered("agent/redirect"), "voice-agent")["initContainers"], "trunkside-redirect"))
-    local = config.sip.addresses[0]
+    local = config.sip.endpoints[0].addr
     assert redirect == {"AGENT_PORT": "5060", "SIDECAR_PORT": str(local[1])}
-    assert config.sip.advertised(local) == ("10.1.2.3", 5060)
+    assert config.sip.shown(local) == ("10.1.2.3", 5060)
     assert config.routes[0].target == "sip:127.0.0.1:5060"
 
 
@@ -163,7 +163,7 @@ def test_the_drain_begins_with_the_pods_end_and_the_agent_waits_for_it(folder: s
 def test_ports_are_those_of_the_configuration(folder: str, load: Any) -> None:
     config = loaded_sidecar(load, folder)
     ports = {port["name"]: port["containerPort"] for port in sidecar_of(folder)["ports"]}
-    assert ports == {"sip": config.sip.addresses[0][1], "admin": sidecar.config.parse_listen(config.admin.listen)[1]}
+    assert ports == {"sip": config.sip.endpoints[0].addr[1], "admin": sidecar.config.parse_listen(config.admin.listen)[1]}
     if folder != "agent/host-network":
         opened = find(rendered(folder), "NetworkPolicy", "voice-agent")["spec"]["ingress"][0]["ports"]
         assert {(port["port"], port.get("endPort", port["port"])) for port in opened} >= {(ports["sip"], ports["sip"]), config.media.ports}
