@@ -93,7 +93,7 @@ def scenarios(tmp_path: Path) -> Callable[..., Path]:
     def replaced(*pairs: tuple[str, str]) -> Path:
         folder = tmp_path / "scenarios"
         folder.mkdir(exist_ok=True)
-        for name in ("caller", "agent"):
+        for name in ("caller", "caller-hung-up-on", "agent"):
             text = (SCENARIOS / f"{name}.xml").read_text(encoding="utf-8")
             for old, new in pairs:
                 assert old in text
@@ -110,9 +110,18 @@ def sipp(stack: ExitStack, role: str, folder: Path, host: Host, address: str, po
     return started
 
 
-def call(stack: ExitStack, folder: Path, net: Net, target: str, source: str = EVALUATOR, hold_ms: int = 2000, **more: Any) -> Sipp:
+def call(
+    stack: ExitStack,
+    folder: Path,
+    net: Net,
+    target: str,
+    source: str = EVALUATOR,
+    hold_ms: int = 2000,
+    scenario: str = "caller",
+    **more: Any,
+) -> Sipp:
     options = ["-r", "5", "-s", "agent", "-d", str(hold_ms)]
-    return sipp(stack, "caller", folder, net.evaluator, source, 5060, target=target, options=options, **more)
+    return sipp(stack, scenario, folder, net.evaluator, source, 5060, target=target, options=options, **more)
 
 
 def good(party: Sipp, calls: int = CALLS, seconds: float = 30) -> None:
@@ -223,8 +232,7 @@ def test_a_call_outlives_a_link_that_is_cut_for_twenty_seconds(net: Net, tmp_pat
         agent = sipp(stack, "agent", tmp_path, net.pod, POD, 5060, calls=1, scenarios=endless)
         sidecar = stack.enter_context(running("sidecar", tmp_path / "sidecar", config, prefix=net.pod.prefix))
         redirect(net.pod, "nftables")
-        hold_ms = int(CUT_S * 1000) + 4000
-        caller = call(stack, tmp_path, net, f"{POD}:5060", calls=1, hold_ms=hold_ms, scenarios=endless)
+        caller = call(stack, tmp_path, net, f"{POD}:5060", calls=1, scenarios=endless, scenario="caller-hung-up-on")
         until("media at the evaluator", lambda: net.evaluator.counted("rtp") > 50)
         with netns.cut((net.evaluator, net.evaluator_interface), (net.pod, _other(net.evaluator_interface))):
             begun = time.monotonic()
@@ -234,6 +242,7 @@ def test_a_call_outlives_a_link_that_is_cut_for_twenty_seconds(net: Net, tmp_pat
             (live,) = netns.json_of(net.pod, "http://127.0.0.1:9090/v1/calls")["calls"]
             assert live["answered_at"], "the sidecar gave the call up"
         until("media at the evaluator again", lambda: net.evaluator.counted("rtp") > at_cut + 50)
+        assert sidecar.stop() == 0
         good(caller, 1)
         good(agent, 1)
         (media,) = ended(tmp_path / "sidecar", sidecar, 1)
