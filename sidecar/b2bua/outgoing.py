@@ -67,7 +67,7 @@ class Outgoing(Member):
         """The Contact value under which the party on `leg` reaches us: its own name for the call's other party, at our address."""
         user = user_of(self.invite.uri if leg == "A" else self.invite.from_.uri)
         listener = self.board.ways.listener(self.flows[leg])
-        host, port = listener.advertised
+        host, port = listener.towards(self.flows[leg].remote[0])
         # 8.1.1.8 and 12.1.1: whoever used a sips: URI is to be reached by one.
         secure = listener.transport == "tls" and self.asked_uri(leg)[:5].lower() == "sips:"
         transport = "" if secure or listener.transport == "udp" else f";transport={listener.transport}"

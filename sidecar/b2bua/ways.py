@@ -97,8 +97,8 @@ def flow_within(ways: Ways, known: Flow, dialog: Dialog, targets: Sequence[Targe
 
     `is_agent`: the other end of `known` is the far user agent itself, no proxy. Behind a NAT it is reached by the connection that it made
     (or the address that its datagrams come from) and by nothing else, whatever its Contact says (RFC 5626, RFC 5923). A connection to the
-    next hop's host is used rather than made anew. Nothing known of the next hop, or a private address that a party behind a NAT wrote into its
-    Contact although its messages come from elsewhere: the way that messages went so far.
+    next hop's host is used rather than made anew. Nothing known of the next hop, or a private address that a party behind a NAT wrote into
+    its Contact although its messages come from elsewhere: the way that messages went so far.
     """
     if not targets or (_is_private(targets[0].addr) and not _is_private(known.remote[0])):
         return known

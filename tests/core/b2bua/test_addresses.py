@@ -26,7 +26,7 @@ def told(message: Request | Response) -> tuple[str, str]:
 def behind_nat(make: Callable[..., Bench]) -> Bench:
     """The caller outside a NAT, the edge inside."""
     inside = ((ip_network(f"{EDGE[0]}/32"), SIDECAR),)
-    return make(listeners=(Listener(SIDECAR, PUBLIC, inside),))
+    return make(listeners=(Listener(SIDECAR, PUBLIC, inside=inside),))
 
 
 def test_each_side_is_told_the_address_that_it_can_reach(behind_nat: Bench) -> None:
@@ -72,7 +72,7 @@ def test_the_caller_is_told_the_address_outside(behind_nat: Bench) -> None:
 )
 def test_the_configuration_says_who_is_told_what(sip: Sip, local: tuple[str, int], peer: str, expected: tuple[str, int]) -> None:
     inside = tuple((ip_network(network), addr) for network, addr in sip.shown_inside(local))
-    assert Listener(local, sip.shown(local), inside).towards(peer) == expected
+    assert Listener(local, sip.shown(local), inside=inside).towards(peer) == expected
 
 
 @pytest.mark.parametrize("contact", ["10.9.9.9", "192.168.1.20", "100.64.0.9"])
