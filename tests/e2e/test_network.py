@@ -258,15 +258,14 @@ def quiet(host: Host) -> int | None:
     return before if host.counted("rtp") == before else None
 
 
-def test_over_ipv6(net: Net, tmp_path: Path, scenarios: Callable[..., Path]) -> None:
-    six = scenarios(("IN IP4 [media_ip]", "IN IP6 [media_ip]"))
+def test_over_ipv6(net: Net, tmp_path: Path) -> None:
     net.evaluator.count_udp("rtp", f"ip6 saddr {POD6} udp sport 30000-30999")
     config = settings(f"sip:agent@[{POD6}]:5060", listen=["udp://[::]:15060"], advertise=POD6, advertise_port=5060)
     with ExitStack() as stack:
-        agent = sipp(stack, "agent", tmp_path, net.pod, POD6, 5060, scenarios=six)
+        agent = sipp(stack, "agent", tmp_path, net.pod, POD6, 5060)
         sidecar = stack.enter_context(running("sidecar", tmp_path / "sidecar", config, prefix=net.pod.prefix))
         redirect(net.pod, "nftables")
-        good(call(stack, tmp_path, net, f"[{POD6}]:5060", source=EVALUATOR6, scenarios=six))
+        good(call(stack, tmp_path, net, f"[{POD6}]:5060", source=EVALUATOR6))
         good(agent)
         media = ended(tmp_path / "sidecar", sidecar, CALLS)
         for side in ("caller", "agent"):
