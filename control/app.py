@@ -25,6 +25,7 @@ from control.api.routes import add_routes
 from control.api.state import STATE, State
 from control.clock import SECOND, now_us
 from control.config import ControlConfig, Inject, load, split_address
+from control.contract.logs import name_trace
 from control.delivery import outbox, sweeper, webhook
 from control.delivery.destination import Destination
 from control.delivery.tuner import Tuner
@@ -236,6 +237,7 @@ def setup_logging() -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            name_trace,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([] if terminal else [structlog.processors.format_exc_info]),

@@ -360,6 +360,7 @@ def _settings(config: SidecarConfig, listeners: tuple[Listener, ...]) -> Setting
         digest=digest,
         evaluator_networks=tuple(ip_network(network, strict=False) for network in config.evaluators.networks),
         evaluator_users=frozenset(config.evaluators.digest_users),
+        traced=config.otlp.endpoint is not None,
         largest_datagram=config.sip.datagram,
         min_se=config.session_timer.min_s,
         session_interval=config.session_timer.interval_s,

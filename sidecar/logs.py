@@ -7,6 +7,8 @@ import sys
 
 import structlog
 
+from control.contract.logs import name_trace
+
 
 def configure() -> None:
     """Set structlog up for this process."""
@@ -15,6 +17,7 @@ def configure() -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            name_trace,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.dict_tracebacks if not terminal else structlog.processors.format_exc_info,

@@ -25,6 +25,7 @@ from sidecar.b2bua.session_timer import REFRESHING, LegTimer
 from sidecar.b2bua.switchboard import Switchboard
 from sidecar.b2bua.ways import dialled_from_itself
 from sidecar.clocks import Mono
+from sidecar.identity import trace_context
 from sidecar.identity.carriage import reported_forms, shortfalls
 from sidecar.identity.digest import DigestClient, Refusal
 from sidecar.identity.inbound import Identity
@@ -165,7 +166,10 @@ class Call(Progress):
             return
         self.tell_media(described)
         contact = self.contact("B")
-        request = b_invite(self.invite, self._attempts.uri, self.route, self.identity, tag=self._b_tag, contact=contact, body=body)
+        trace = trace_context.ours(self.id) if self.board.settings.traced else None
+        request = b_invite(
+            self.invite, self._attempts.uri, self.route, self.identity, tag=self._b_tag, contact=contact, body=body, trace=trace
+        )
         translate_headers(request.headers, self.board.twin)
         ask_for_timer(request, self.board.settings.session_interval)
         self._send_invite(request, now)

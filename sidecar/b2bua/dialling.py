@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 from sidecar.b2bua.crossing import crossing
 from sidecar.b2bua.outgoing import user_of
 from sidecar.b2bua.routes import Route
+from sidecar.identity import trace_context
 from sidecar.identity.carriage import carry
 from sidecar.identity.inbound import Identity
+from sidecar.identity.trace_context import TraceContext
 from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.fields import name_addr
 from sidecar.sip.message import Request, Response
@@ -42,9 +44,25 @@ def next_hop_of(route: Route, uri: str) -> str:
     return str(replace(route.target, scheme="sips") if uri[:5].lower() == "sips:" else route.target)
 
 
-def b_invite(invite: Request, uri: str, route: Route, identity: Identity, *, tag: str, contact: str, body: bytes) -> Request:
-    """The caller's INVITE for `uri`: its Call-ID and its headers but for those of the hop, our own From-tag, the identity's headers."""
+def b_invite(
+    invite: Request,
+    uri: str,
+    route: Route,
+    identity: Identity,
+    *,
+    tag: str,
+    contact: str,
+    body: bytes,
+    trace: TraceContext | None = None,
+) -> Request:
+    """The caller's INVITE for `uri`: its Call-ID and its headers but for those of the hop, our own From-tag, the identity's headers.
+
+    `trace`: the span of ours under which the agent's belong. It takes the place of the caller's, which the exported span links to; the
+    state of the caller's trace ends with it (W3C Trace Context, section 3.4). Without it both cross as they came.
+    """
     carried = carry(route.preset, identity.carried_id, identity.correlation_id)
+    if trace is not None:
+        carried.append((trace_context.HEADER, trace_context.traceparent(trace)))
     forwards = invite.max_forwards
     request = Request(
         "INVITE",
@@ -60,7 +78,7 @@ def b_invite(invite: Request, uri: str, route: Route, identity: Identity, *, tag
         ],
         body,
     )
-    stays = {name.lower() for name, _ in carried} | identity.stripped
+    stays = {name.lower() for name, _ in carried} | identity.stripped | ({trace_context.STATE} if trace is not None else set())
     for name, value in [*crossing(invite.headers, besides=stays), *carried]:
         request.headers.add(name, value)
     return request

@@ -6,7 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-HEADER = "traceparent"
+HEADER, STATE = "traceparent", "tracestate"
 # Section 3.2.2: version ff is forbidden; version 00 ends after the flags, later ones may go on behind a further dash.
 _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII | re.DOTALL)
 _CALL = re.compile(r"[0-9a-f]{32}", re.ASCII)
