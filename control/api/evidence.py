@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import get_args
 
+from control.api import timeline_svg
 from control.api.ladder_svg import render_svg
 from control.contract import facts as f
-from control.contract.call import Call, Percentiles, Stream
+from control.contract.call import Call, HopName, Percentiles, Stream
 from control.contract.redact import redact_correlation
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -23,6 +25,10 @@ table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.25rem .
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 pre{background:#f6f8fa;padding:.6rem;overflow-x:auto;font-size:12px}svg{max-width:100%;height:auto}
 .outcome{font-weight:bold}.dim{color:#57606a}
+.linked,.repaired{color:#1a7f37}.missing,.conflict,.unlinked,.cause{color:#cf222e}
+.chain{list-style:none;display:flex;flex-wrap:wrap;gap:.5rem;padding:0}
+.chain li{flex:1 1 12rem;border-top:3px solid #1a7f37;padding:.4rem .2rem;overflow-wrap:anywhere}.chain .gap{border-color:#d0d7de}
+td{overflow-wrap:anywhere}
 @media print{details>*{display:block}}
 """
 
@@ -32,16 +38,14 @@ def render(call: Call, trace: Iterable[f.Fact]) -> str:
     facts = list(trace)
     sections = [
         _heading(call),
-        _section(
-            "Identity",
-            _table([("Hop", ""), ("When", ""), ("Evidence", "")], [[h.hop, h.at.isoformat(), h.evidence] for h in call.verdict.hops]),
-        ),
+        _section("Identity", _chain(call)),
         _section("Findings", _table([("Finding", ""), ("Detail", "")], [[each.name, each.detail] for each in call.verdict.findings])),
-        _section("Ladder", render_svg(call, facts)),
-        _section("Turns", _turns(call)),
+        _section("Turns", timeline_svg.render(call) + _turns(call)),
         _section("Interruptions by the caller", _barge_ins(call)),
         _section("Media", _media(call)),
+        _section("Ladder", render_svg(call, facts)),
         _section("Messages", "".join(_message(fact) for fact in facts if isinstance(fact, f.SipMessage))),
+        _section("For programs", _json(call)),
     ]
     head = (
         f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">'
@@ -66,9 +70,41 @@ def _heading(call: Call) -> str:
     rows = "".join(f"<tr><th>{_safe(name)}</th><td>{_safe(value)}</td></tr>" for name, value in facts)
     provisional = "" if call.complete else '<p class="dim">The trace is not complete: figures may still change.</p>'
     return (
-        f"<h1>Call {_safe(call.id)}</h1><p>Verdict: <span class=outcome>{_safe(verdict.outcome)}</span>{_safe(how)}</p>{provisional}"
+        f"<h1>Call {_safe(call.id)}</h1>"
+        f'<p>Verdict: <span class="outcome {verdict.outcome}">{_safe(verdict.outcome)}</span>{_safe(how)}</p>{_why(call)}{provisional}'
         f"<table>{rows}</table>"
     )
+
+
+def _why(call: Call) -> str:
+    """What stands between this call and a good one, in a sentence; nothing for a good one."""
+    if call.status is not None and call.status >= 300:
+        return f'<p class="cause">Not answered: {call.status} by {call.ended_by}. {_safe(call.cause or call.reason or "")}</p>'
+    if call.reason == "interrupted":
+        return f'<p class="cause">{_safe(call.cause or "The sidecar died during the call.")}</p>'
+    return ""
+
+
+def _chain(call: Call) -> str:
+    """The four hops in their order, also those that nothing is known of: the first gap is where the id was lost."""
+    seen = {hop.hop: hop for hop in reversed(call.verdict.hops)}
+    if not seen and call.verdict.outcome == "not_applicable":
+        return ""
+    items = []
+    for name in get_args(HopName):
+        hop = seen.get(name)
+        if hop is None:
+            items.append(f'<li class="gap"><b>{name}</b><br><span class="dim">not seen</span></li>')
+        else:
+            at = f"{hop.at:%H:%M:%S}.{hop.at.microsecond // 1000:03}"
+            items.append(f'<li><b>{name}</b> <span class="dim">{at}</span><br>{_safe(hop.evidence)}</li>')
+    return f'<ol class="chain">{"".join(items)}</ol>'
+
+
+def _json(call: Call) -> str:
+    """The call object, as the API gives it."""
+    text = call.model_dump_json(by_alias=True, indent=1)
+    return f'<details><summary>The call object as JSON</summary><pre id="call-json">{_safe(text)}</pre></details>'
 
 
 def _turns(call: Call) -> str:
