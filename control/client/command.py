@@ -223,7 +223,8 @@ def export(
     _run(context, work)
 
 
-Ms = Annotated[float | None, typer.Option(min=0, metavar="MS", show_default=False)]
+Ms = Annotated[float | None, typer.Option(min=0, metavar="MS", help="Of all responses of all calls.")]
+OtherMs = Annotated[float | None, typer.Option(min=0, metavar="MS", help="Of all calls.")]
 
 
 @app.command("assert")
@@ -238,8 +239,8 @@ def assert_(
     p90_response: Ms = None,
     p95_response: Ms = None,
     max_response: Ms = None,
-    p90_greeting: Ms = None,
-    p90_barge_in: Ms = None,
+    p90_greeting: OtherMs = None,
+    p90_barge_in: OtherMs = None,
     max_loss: Annotated[float | None, typer.Option(min=0, max=100, metavar="PERCENT", help="Of each direction of each call.")] = None,
     max_jitter: Annotated[float | None, typer.Option(min=0, metavar="MS", help="Of each direction of each call.")] = None,
     min_mos: Annotated[float | None, typer.Option(min=1, max=5, metavar="MOS", help="Of each direction of each call.")] = None,

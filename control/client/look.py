@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -27,8 +29,21 @@ OUTCOMES = {
 NONE = "–"
 
 
+_PLAIN_SIGNS = {"✔": "+", "✗": "x", "–": "-", "…": "~", "±": "+-", "µ": "u", "→": "->", "·": ".", "╵": "'", "━": "=", "×": "x"}
+
+
+def _plain_signs(error: UnicodeError) -> tuple[str, int]:
+    """An error handler of codecs: what stands for our own signs where there is no Unicode, and `?` for a stranger's."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_PLAIN_SIGNS.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
+
+
 def console() -> Console:
-    """Stdout. Colours only on a terminal, and not when NO_COLOR says so (no-color.org), which rich reads itself."""
+    """Stdout, which never fails for want of a sign. Colours only on a terminal, and not when NO_COLOR says so (no-color.org), which rich reads itself."""
+    codecs.register_error("plain-signs", _plain_signs)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="plain-signs")
     seen = Console(highlight=False, emoji=False, markup=False)
     return seen if seen.is_terminal else Console(highlight=False, emoji=False, markup=False, width=PIPED_WIDTH)
 

@@ -86,11 +86,12 @@ class Feed:
             good = change.status is not None and change.status < 300
             state = Text(f"ended {change.status if change.status is not None else look.NONE}", "green" if good else "red")
         state.pad_right(max(0, 10 - len(state.plain)))
-        turns = f"{change.turns} turn{'' if change.turns == 1 else 's'}"
+        wide = self._console.width >= 100
+        route = look.plain(change.route or look.NONE)
         return Text.assemble(
             (datetime.now(UTC).astimezone().strftime("%H:%M:%S  "), "dim"),
-            (look.plain(change.id)[: None if self._console.width >= 100 else 12], "bold"),
-            "  ", state, " ", f"{change.kind:<10}  {look.plain(change.route or look.NONE):<12}  {turns:>9}  ",
+            (f"{look.plain(change.id)[: 32 if wide else 8]:<{32 if wide else 8}}", "bold"),
+            "  ", state, f"  {change.kind:<10}  {route if wide else route[:8]:<8}  {change.turns:>3} turns  ",
             (f"{sign} {change.outcome.replace('_', ' ')}", colour),
         )  # fmt: skip
 

@@ -106,6 +106,16 @@ async def test_show_tells_the_whole_call_by_id_call_id_prefix_or_as_the_last(tmp
         assert as_json == await client.get("/v1/calls/c1")
 
 
+async def test_a_terminal_without_unicode_gets_plain_signs_and_no_traceback(tmp_path: Path) -> None:
+    async with known(tmp_path) as client:
+        ran = await run(client.url, "show", "c1", PYTHONIOENCODING="ascii")
+        assert (ran.status, ran.err) == (0, "")
+        assert ran.out.isascii()
+        assert ran.out.startswith("+ linked  c1  ")
+        assert "| INVITE [sdp] (x2) -" in ran.out
+        assert "600 +-20" in ran.out
+
+
 async def test_an_unknown_or_ambiguous_call_is_one_line(tmp_path: Path) -> None:
     async with known(tmp_path) as client:
         nothing, several = await run(client.url, "show", "zz"), await run(client.url, "show", "c")
