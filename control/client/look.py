@@ -40,7 +40,7 @@ def _plain_signs(error: UnicodeError) -> tuple[str, int]:
 
 
 def console() -> Console:
-    """Stdout, which never fails for want of a sign. Colours only on a terminal, and not when NO_COLOR says so (no-color.org), which rich reads itself."""
+    """Stdout, which never fails for want of a sign. Colours on a terminal alone; rich itself heeds NO_COLOR (no-color.org)."""
     codecs.register_error("plain-signs", _plain_signs)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="plain-signs")
