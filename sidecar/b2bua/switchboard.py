@@ -88,10 +88,6 @@ class Switchboard(Protocol):
     settings: Settings
 
     @property
-    def traced(self) -> bool:
-        """Whether the agent's leg is told the call's trace."""
-
-    @property
     def ring_limit(self) -> float:
         """Seconds that an edge may ring without a sign of life."""
 
