@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.resolver import DefaultResolver
 
 from control.addresses import PublicOnly
+from control.api import openapi
 from control.api.access import Access
 from control.api.events import Broker
 from control.api.ingest import MOST_BYTES
@@ -32,6 +33,7 @@ from control.delivery.tuner import Tuner
 from control.delivery.worker import Worker
 from control.delivery.workers import Workers
 from control.errors import StartupError
+from control.fleet.fleet import Fleet
 from control.ingest.facts import Intake
 from control.ingest.reports import DESTINATION, Sender
 from control.inject.server import serving_webhook
@@ -65,6 +67,7 @@ def create_app(config: ControlConfig) -> web.Application:
 
     async def close_streams(app: web.Application) -> None:
         app[STATE].broker.close()
+        await app[STATE].fleet.close()
 
     app.cleanup_ctx.append(parts)
     app.on_shutdown.append(close_streams)
@@ -85,7 +88,9 @@ async def _running(config: ControlConfig, access: Access) -> AsyncIterator[State
             if store.single_process:
                 await outbox.release_leases(store, now_us())
             await outbox.abandon(store, workers.destinations, now_us())
-            state = State(config, store, vault, workers, access, broker, failures={}, intake=Intake(store, _us(config.enrich_wait_s)))
+            fleet, intake = Fleet(store, vault, openapi.version_of_product()), Intake(store, _us(config.enrich_wait_s))
+            await fleet.start()
+            state = State(config, store, vault, workers, access, broker, failures={}, intake=intake, fleet=fleet)
             async with _tasks(state):
                 yield state
             await state.intake.close()
@@ -118,7 +123,8 @@ async def _workers(config: ControlConfig, store: Store, access: Access, broker: 
 async def _tasks(state: State) -> AsyncIterator[None]:
     sweep = sweeper.run(state.store, _policy(state.config), state.broker.call_changed, state.worker.wake, _SWEEP_S)
     outbox_task = asyncio.create_task(state.worker.run(), name="outbox")
-    tasks = [outbox_task, asyncio.create_task(sweep, name="sweeper")]
+    fleet_task = asyncio.create_task(state.fleet.run(), name="fleet")
+    tasks = [outbox_task, asyncio.create_task(sweep, name="sweeper"), fleet_task]
     if not state.store.single_process:
         state.listener = Listener(state.store, state.broker.call_changed, lambda: bool(state.broker.describe()["watchers"]))
         tasks.append(asyncio.create_task(state.listener.run(), name="listener"))

@@ -31,13 +31,19 @@ def finish(request: web.Request, answer: Answer, *, conditional: bool) -> web.St
 
 def _tagged(request: web.Request, answer: web.Response) -> web.Response:
     # A weak tag (RFC 9110 section 8.8.1): the same state compressed is the same to a client.
-    tag = f'"{hashlib.sha256(answer.body if isinstance(answer.body, bytes) else b"").hexdigest()[:32]}"'
+    own = answer.headers.get("ETag", "").removeprefix("W/")
+    tag = own or f'"{hashlib.sha256(answer.body if isinstance(answer.body, bytes) else b"").hexdigest()[:32]}"'
     headers = {"ETag": f"W/{tag}", "Cache-Control": "private, no-cache"}
     asked = request.headers.get("If-None-Match", "")
     if asked.strip() == "*" or tag in _TAG.findall(asked):
         return web.Response(status=304, headers={**headers, "Vary": "Accept-Encoding"})
     answer.headers.update(headers)
     return answer
+
+
+def tags(header: str) -> frozenset[str]:
+    """The opaque tags of an If-Match or If-None-Match, without quotes. Weak or strong: ours name a state, not the octets that show it."""
+    return frozenset(tag.strip('"') for tag in _TAG.findall(header))
 
 
 def compress(request: web.Request, answer: web.Response) -> web.Response:

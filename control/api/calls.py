@@ -15,6 +15,7 @@ from control.api.state import STATE
 from control.contract import facts as f
 from control.contract.answers import CallPage, Identity, Ladder, Message, Messages, Summary
 from control.contract.call import Call
+from control.contract.fold import on_our_clock
 from control.contract.redact import redact_correlation
 from control.ingest.facts import trace
 
@@ -121,7 +122,10 @@ async def current_call(request: web.Request, query: CurrentQuery) -> Identity:
 async def _told(request: web.Request) -> tuple[Call, list[f.Fact]]:
     async with request.app[STATE].store.read() as conn:
         call = await queries.one(conn, request.match_info["id"])
-        return call, await trace(conn, call.id)
+        facts = await trace(conn, call.id)
+    if call.clock is None or not call.clock.shifted:
+        return call, facts
+    return call, [fact.model_copy(update={"at": on_our_clock(call.clock, fact.at)}) for fact in facts]
 
 
 def _identity(call: Call) -> Identity:

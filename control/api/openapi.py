@@ -21,11 +21,15 @@ _REASONS = {
     403: "The token lacks the scope.",
     404: "There is nothing under this id.",
     409: "What is there does not allow this; the problem says why.",
+    412: "The state is not the one that If-Match names: get it anew.",
     413: "The body is too large.",
     422: "The body cannot be used; the problem says what and where.",
+    426: "This path speaks WebSocket alone.",
     429: "Too many unknown tokens came from this source: wait as long as Retry-After says.",
     500: "A fault of control; the log has it under the request id.",
+    502: "The connection to the sidecar broke before it was done.",
     503: "Not just now: try again later.",
+    504: "The sidecar did not answer in time.",
 }
 _ABOUT = (
     "Calls that Trunkside relayed and measured, the reports that agents sent of them, and the way of these reports to the evaluator. "
@@ -45,7 +49,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Trunkside control",
-            "version": _version(),
+            "version": version_of_product(),
             "description": _ABOUT,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
@@ -64,7 +68,8 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
     }
 
 
-def _version() -> str:
+def version_of_product() -> str:
+    """The installed version, 0 where it is not installed."""
     try:
         return version("trunkside")
     except PackageNotFoundError:

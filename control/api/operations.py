@@ -1,4 +1,4 @@
-"""Handlers for whoever runs control: the outbox, the sidecars, health and metrics."""
+"""Handlers for whoever runs control: the outbox, health and metrics."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from control.api.state import STATE
 from control.api.table import IDENTITY
 from control.audit import record
 from control.clock import as_datetime, as_us, now_us
-from control.contract.answers import AuditEntry, AuditPage, Delivery, DeliveryPage, DeliveryState, Health, Readiness, Sidecars, SidecarSeen
+from control.contract.answers import AuditEntry, AuditPage, Delivery, DeliveryPage, DeliveryState, Health, Readiness
 from control.delivery import outbox
-from control.store.schema import audit, calls, deliveries, sidecars
+from control.store.schema import audit, calls, deliveries
 
 _SHOWN = [column for column in deliveries.c if column.name not in ("body", "credential")]
 
@@ -114,30 +114,6 @@ def _entry(row: sa.Row[Any]) -> AuditEntry:
     )
 
 
-async def list_sidecars(request: web.Request, query: Query) -> Sidecars:
-    """The sidecars that ever uploaded, with the time they were last heard."""
-    live = (
-        sa.select(sa.func.count())
-        .select_from(calls)
-        .where(calls.c.sidecar == sidecars.c.name, calls.c.ended_us.is_(None))
-        .scalar_subquery()
-    )
-    async with request.app[STATE].store.read() as conn:
-        found = (await conn.execute(sa.select(sidecars, live.label("live")).order_by(sidecars.c.name))).all()
-    shown = [
-        SidecarSeen(
-            name=row.name,
-            version=row.version,
-            first_seen_at=as_datetime(row.first_seen_us),
-            last_seen_at=as_datetime(row.last_seen_us),
-            facts=row.facts,
-            live_calls=row.live,
-        )
-        for row in found
-    ]
-    return Sidecars(sidecars=shown)
-
-
 async def livez(request: web.Request, query: None) -> Health:
     """200 while all tasks run: what failed here only a restart mends."""
     failures = request.app[STATE].failures
@@ -156,7 +132,7 @@ async def readyz(request: web.Request, query: None) -> Readiness:
         why.append(f"the database cannot be written: {str(getattr(error, 'orig', None) or error).splitlines()[0]}")
     if why:
         raise Problem(503, "; ".join(why))
-    return Readiness(delivery=state.worker.describe(), events=state.events(), access=state.access.describe())
+    return Readiness(delivery=state.worker.describe(), events=state.events(), access=state.access.describe(), fleet=state.fleet.describe())
 
 
 async def metrics(request: web.Request, query: None) -> web.Response:
@@ -184,8 +160,9 @@ async def metrics(request: web.Request, query: None) -> web.Response:
     dropped = CounterMetricFamily(
         "trunkside_event_readers_dropped", "Event readers dropped for reading too slowly.", value=state.broker.dropped
     )
+    fleet = GaugeMetricFamily("trunkside_sidecars_connected", "Sidecars connected to this process.", value=len(state.fleet.links))
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collected([held, known, age, attempts, dropped, *state.figures.collect()]))
+    registry.register(_Collected([held, known, age, attempts, dropped, fleet, *state.figures.collect()]))
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     return web.Response(body=encode(registry), headers={"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"})
 

@@ -30,9 +30,9 @@ class Problem(Exception):
         self.headers = headers or {}
         self.extra = extra
 
-    def response(self, request_id: str | None = None) -> web.Response:
-        """The answer. Its type is `about:blank`: the status says the kind, the detail the rest."""
-        body = {
+    def body(self, request_id: str | None = None) -> dict[str, object]:
+        """The problem document. Its type is `about:blank`: the status says the kind, the detail the rest."""
+        return {
             "type": "about:blank",
             "title": http.HTTPStatus(self.status).phrase,
             "status": self.status,
@@ -40,8 +40,11 @@ class Problem(Exception):
             **({"request_id": request_id} if request_id is not None else {}),
             **self.extra,
         }
+
+    def response(self, request_id: str | None = None) -> web.Response:
+        """The answer."""
         headers = {"Cache-Control": "no-store", **self.headers}
-        return web.json_response(body, status=self.status, headers=headers, content_type=PROBLEM)
+        return web.json_response(self.body(request_id), status=self.status, headers=headers, content_type=PROBLEM)
 
 
 _MENDS = {

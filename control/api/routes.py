@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from control.api import calls, ingest, openapi, operations, vcon, watching
+from control.api import calls, fleet, ingest, openapi, operations, vcon, watching
 from control.api.access import Access
 from control.api.parameters import (
     AuditQuery,
@@ -29,11 +29,12 @@ from control.contract.answers import (
     Ladder,
     Messages,
     Readiness,
-    Sidecars,
     Summary,
 )
 from control.contract.call import Call
 from control.contract.facts import FactBatch, FactReceipt
+from control.contract.fleet import PATH, Draining, HungUp, Sidecars, VerifyAsked, VerifyReport
+from control.contract.routing import RoutesGiven, RoutesShown
 
 _JSON = "application/json"
 _PROTOBUF = "application/x-protobuf"
@@ -143,7 +144,6 @@ _OPERATIONS = (
         path_schema={"type": "integer", "minimum": 0},
         errors=(409,),
     ),
-    Route("GET", "/v1/sidecars", operations.list_sidecars, "Sidecars that have uploaded", {_JSON: Sidecars}, ("read",), tag="operations"),
     Route(
         "GET", "/v1/audit", operations.list_audit, "Who changed what", {_JSON: AuditPage}, ("operate",), tag="operations", query=AuditQuery
     ),
@@ -178,6 +178,82 @@ _OPERATIONS = (
         tag="operations",
         query=None,
         conditional=True,
+    ),
+)
+_FLEET = (
+    Route(
+        "GET", "/v1/sidecars", fleet.list_sidecars, "Sidecars that have uploaded or connected", {_JSON: Sidecars}, ("read",), tag="fleet"
+    ),
+    Route(
+        "POST",
+        "/v1/sidecars/{id}/drain",
+        fleet.drain_sidecar,
+        "Have a sidecar take no new call and stop when its live ones have ended",
+        {_JSON: Draining},
+        ("operate",),
+        tag="fleet",
+        description="The id is the sidecar's name. New calls get 503; what outlives the deadline of its file is hung up.",
+        errors=(409, 502, 504),
+    ),
+    Route(
+        "GET",
+        "/v1/routes",
+        fleet.show_routes,
+        "Routes, presets and policies of the fleet",
+        {_JSON: RoutesShown},
+        ("read", "operate"),
+        tag="fleet",
+        conditional=True,
+        description="Passwords are never shown. Version 0: nothing was put yet, and each sidecar goes by its own file.",
+    ),
+    Route(
+        "PUT",
+        "/v1/routes",
+        fleet.put_routes,
+        "Put routes, presets and policies in force",
+        {_JSON: RoutesShown},
+        ("operate",),
+        tag="fleet",
+        body={_JSON: RoutesGiven},
+        headers={"If-Match": "The ETag of the state that is changed; without it, whatever the state is."},
+        errors=(412, 422),
+        description="All of it takes the place of what was. Each connected sidecar gets its part within a second, checks it whole, and "
+        "takes it or keeps what it has: GET /v1/sidecars tells which, and why. Live calls go on. A password that is left out stays what "
+        "it was while name, username and host of the target do.",
+    ),
+    Route(
+        "POST",
+        "/v1/verify",
+        fleet.verify,
+        "Place a test call from a sidecar and explain what it meets",
+        {_JSON: VerifyReport, "application/x-ndjson": TEXT},
+        ("operate",),
+        tag="fleet",
+        body={_JSON: VerifyAsked},
+        headers={"Accept": "application/x-ndjson: each step as it is done, a line {step}, and in the end {report} or {problem}."},
+        errors=(404, 409, 422, 502, 504),
+        description="Hosts that neither a route of the sidecar nor its allow-list names are not dialled: 403.",
+    ),
+    Route(
+        "POST",
+        "/v1/calls/{id}/hangup",
+        fleet.hang_up,
+        "End a live call",
+        {_JSON: HungUp},
+        ("operate",),
+        errors=(409, 502, 504),
+        description="BYE to both sides; a call that is not answered yet is refused to the caller and cancelled at the edge.",
+    ),
+    Route(
+        "GET",
+        PATH,
+        fleet.connect,
+        "Where sidecars connect (WebSocket)",
+        {_JSON: _OBJECT},
+        ("sidecar",),
+        tag="intake",
+        errors=(426,),
+        description="JSON messages: `control.contract.fleet`. Who connects gets the routes of the name that it gives, passwords included.",
     ),
 )
 _INTAKE = (
@@ -220,7 +296,7 @@ _INTAKE = (
         also_at=("//api/v1/traces",),
     ),
 )
-ROUTES: tuple[Route, ...] = (*_CALLS, *_OPERATIONS, *_INTAKE)
+ROUTES: tuple[Route, ...] = (*_CALLS, *_OPERATIONS, *_FLEET, *_INTAKE)
 
 
 def add_routes(app: web.Application, access: Access) -> None:

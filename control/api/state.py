@@ -11,6 +11,7 @@ from control.api.events import Broker
 from control.api.figures import Figures
 from control.config import ControlConfig
 from control.delivery.workers import Workers
+from control.fleet.fleet import Fleet
 from control.ingest.facts import Intake
 from control.ingest.reports import Sender
 from control.store import Store
@@ -30,6 +31,7 @@ class State:
     broker: Broker
     failures: dict[str, str]
     intake: Intake
+    fleet: Fleet
     figures: Figures = field(default_factory=Figures)
     listener: Listener | None = None
     """What hears of other replicas' changes, where there can be others."""

@@ -32,7 +32,7 @@ class Route:
     `access`: `scoped` asks for one of `scopes`; `reporter` for scope sync or the evaluator's key; `open` for nothing.
     """
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "PUT"]
     path: str
     handler: Handler
     summary: str
@@ -68,10 +68,8 @@ def register(app: web.Application, access: Access, routes: tuple[Route, ...]) ->
     """Put every route of the table into the application."""
     for route in routes:
         for path in (route.path, *route.also_at):
-            if route.method == "GET":
-                app.router.add_get(path, _handler(route, access), expect_handler=expect)
-            else:
-                app.router.add_post(path, _handler(route, access), expect_handler=expect)
+            add = {"GET": app.router.add_get, "POST": app.router.add_post, "PUT": app.router.add_put}[route.method]
+            add(path, _handler(route, access), expect_handler=expect)
 
 
 def _handler(route: Route, access: Access) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

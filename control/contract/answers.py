@@ -138,23 +138,6 @@ class DeliveryPage(Model):
     next: str | None
 
 
-class SidecarSeen(Model):
-    """A sidecar that has uploaded. `version` is that of its facts."""
-
-    name: str
-    version: int
-    first_seen_at: datetime
-    last_seen_at: datetime
-    facts: int
-    live_calls: int
-
-
-class Sidecars(Model):
-    """All sidecars by name."""
-
-    sidecars: list[SidecarSeen]
-
-
 class AuditEntry(Model):
     """A change: `actor` is `token:NAME`, `cli…`, or `anonymous` where no token is asked for."""
 
@@ -212,6 +195,7 @@ class Readiness(Model):
     delivery: dict[str, Any]
     events: dict[str, Any]
     access: dict[str, Any]
+    fleet: dict[str, Any]
 
 
 class ProblemDetails(BaseModel):

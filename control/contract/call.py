@@ -282,6 +282,23 @@ class Reported(Model):
     turns: list[ReportedTurn] = Field(default_factory=list)
 
 
+class ClockOffset(Model):
+    """How far two clocks are apart: control's minus the sidecar's, measured as NTP does (RFC 5905 section 8)."""
+
+    offset_ms: float
+    uncertainty_ms: float
+    """Half the round trip of the best measurement: the true offset is no further away."""
+
+
+class CallClock(ClockOffset):
+    """The offset when the call began. `shifted`: the call's times were the sidecar's and are shown on control's clock, the offset added.
+
+    An offset within its own uncertainty is not told from none, so nothing is shifted by it.
+    """
+
+    shifted: bool
+
+
 class Call(Model):
     """One call with both its legs."""
 
@@ -318,6 +335,8 @@ class Call(Model):
     media: Media = Field(default_factory=Media)
     verdict: Verdict = Field(default_factory=Verdict)
     reported: Reported = Field(default_factory=Reported)
+    clock: CallClock | None = None
+    """Null: the sidecar's clock was not measured when the call began, and its times are shown as it gave them."""
 
     def as_json(self) -> dict[str, object]:
         """The call as JSON-ready values under its public names."""

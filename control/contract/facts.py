@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from control.contract import VERSION
-from control.contract.call import BargeIn, Direction, EndedBy, HopName, Kind, Media, Model, Speech, Timings, Turn
+from control.contract.call import BargeIn, ClockOffset, Direction, EndedBy, HopName, Kind, Media, Model, Speech, Timings, Turn
 
 Leg = Literal["A", "B"]
 """A faces the caller, B faces the agent."""
@@ -45,6 +45,8 @@ class CallStarted(_Fact):
     to: str
     recipient: str | None = None
     source: str
+    clock: ClockOffset | None = None
+    """Control's clock against that of `at`, when it was known."""
 
 
 class SipMessage(_Fact):

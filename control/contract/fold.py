@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from control.contract import facts as f
-from control.contract.call import Call, Finding, Hop, Timings
+from control.contract.call import Call, CallClock, ClockOffset, Finding, Hop, Timings
 
 
 def correlation_hash(token: str) -> str:
@@ -18,8 +19,21 @@ def correlation_hash(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def on_our_clock(clock: CallClock | None, at: datetime) -> datetime:
+    """A sidecar's time `at` as control's clock has it. One offset holds for the whole call, so that no duration changes."""
+    return at + timedelta(milliseconds=clock.offset_ms) if clock is not None and clock.shifted else at
+
+
+def _clock(measured: ClockOffset | None) -> CallClock | None:
+    if measured is None:
+        return None
+    shifted = abs(measured.offset_ms) > measured.uncertainty_ms
+    return CallClock(offset_ms=measured.offset_ms, uncertainty_ms=measured.uncertainty_ms, shifted=shifted)
+
+
 def start(fact: f.CallStarted) -> Call:
     """The call as its first fact tells it."""
+    clock = _clock(fact.clock)
     return Call(
         id=fact.call,
         sip_call_id=fact.sip_call_id,
@@ -33,7 +47,8 @@ def start(fact: f.CallStarted) -> Call:
         from_=fact.from_,
         to=fact.to,
         recipient=fact.recipient,
-        started_at=fact.at,
+        started_at=on_our_clock(clock, fact.at),
+        clock=clock,
     )
 
 
@@ -47,14 +62,14 @@ def apply(call: Call, fact: f.Fact) -> None:
                 call.b_leg_call_ids.append(fact.call_id)
         case f.HopSeen():
             if all(seen.hop != fact.hop or seen.evidence != fact.evidence for seen in call.verdict.hops):
-                call.verdict.hops.append(Hop(hop=fact.hop, at=fact.at, evidence=fact.evidence))
+                call.verdict.hops.append(Hop(hop=fact.hop, at=on_our_clock(call.clock, fact.at), evidence=fact.evidence))
         case f.IdLearned():
             if fact.value not in call.platform_ids:
                 call.platform_ids.append(fact.value)
         case f.FindingMade():
             call.verdict.findings.append(Finding(name=fact.name, detail=fact.detail))
         case f.CallAnswered():
-            call.answered_at = fact.at
+            call.answered_at = on_our_clock(call.clock, fact.at)
             call.status = 200
         case f.TurnMeasured():
             call.turns = sorted([t for t in call.turns if t.n != fact.turn.n] + [fact.turn], key=lambda t: t.n)
@@ -65,14 +80,14 @@ def apply(call: Call, fact: f.Fact) -> None:
             if fact.first_agent_rtp_ms is not None and call.timings_ms.to_answer is not None:
                 call.timings_ms.to_first_agent_rtp = round(call.timings_ms.to_answer + fact.first_agent_rtp_ms, 3)
         case f.CallEnded():
-            call.ended_at = fact.at
+            call.ended_at = on_our_clock(call.clock, fact.at)
             call.status, call.ended_by = fact.status, fact.ended_by
             call.reason, call.cause = fact.reason, fact.cause
             call.timings_ms = Timings(**{**fact.timings_ms.model_dump(), "greeting": call.timings_ms.greeting})
         case f.CallClosed():
             call.complete = True
         case f.CallInterrupted():
-            call.ended_at = call.ended_at or fact.at
+            call.ended_at = call.ended_at or on_our_clock(call.clock, fact.at)
             call.ended_by, call.reason, call.cause = "sidecar", "interrupted", fact.detail
             call.complete = True
         case _ as never:

@@ -32,7 +32,7 @@ def load(model: type[S], path: Path | None) -> S:
     try:
         return model(**data)
     except ValidationError as error:
-        raise SettingsError(_explain(name, text, error)) from None
+        raise SettingsError(explain(name, text, error)) from None
     except ValueError as error:  # an environment variable that is not the JSON its key needs
         raise SettingsError(f"environment: {error}") from None
 
@@ -69,19 +69,31 @@ def _mapping(name: str, text: str) -> dict[str, Any]:
     return loaded
 
 
-def _explain(name: str, text: str, error: ValidationError) -> str:
-    """The first complaint: the others often follow from it, and a person mends one line at a time."""
+def explain(name: str, text: str | None, error: ValidationError) -> str:
+    """The first complaint, as one line: the others often follow from it, and a person mends one line at a time.
+
+    `text`: the YAML that was read, empty when all came from the environment; None: there was neither.
+    """
     first = error.errors(include_url=False, include_input=False)[0]
     location = [part for part in first["loc"] if isinstance(part, str | int)]
     key = ".".join(str(part) for part in location)
-    line = _line_of(text, location)
+    line = _line_of(text, location) if text is not None else None
     place = f"{name}:{line}" if line else name
     if first["type"] == "extra_forbidden":
-        return f"{place}: unknown key {key!r}" + ("" if line else " (from the environment)")
+        return f"{place}: unknown key {key!r}" + ("" if line or text is None else " (from the environment)")
     if first["type"] == "missing":
         return f"{place}: key {key!r} is missing"
     message = first["msg"].removeprefix("Value error, ")
     return f"{place}: {key}: {message}" if key else f"{place}: {message}"
+
+
+def place_of(path: Path, location: list[str | int]) -> str:
+    """`file:line` of a key, or the file alone when the key is not in it or the file cannot be read."""
+    try:
+        line = _line_of(path.read_text(encoding="utf-8"), location)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        line = None
+    return f"{path}:{line}" if line else str(path)
 
 
 def _line_of(text: str, location: list[str | int]) -> int | None:

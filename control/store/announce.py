@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from control.clock import as_text
 from control.contract import facts as f
 from control.contract.call import Call
+from control.contract.fold import on_our_clock
 from control.store.rows import clip, parts
 from control.store.schema import calls, deliveries
 
@@ -48,7 +49,7 @@ class Event:
 
 def of_fact(call: Call, fact: f.Fact) -> Event | None:
     """The event that a new fact is, if any."""
-    at = fact.at.isoformat()
+    at = on_our_clock(call.clock, fact.at).isoformat()
     match fact:
         case f.CallStarted():
             return Event("call.started", call.id, "", at, _brief(call))

@@ -203,3 +203,47 @@ audit = sa.Table(  # who changed what: written in the transaction of the change,
     sa.Index("ix_audit_action_id", "action", "id"),
     sa.Index("ix_audit_actor_id", "actor", "id"),
 )
+
+snapshots = sa.Table(  # the fleet's configuration, a row a version; passwords only with the newest
+    "snapshots",
+    metadata,
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("id", sa.String(32), nullable=False, unique=True),
+    sa.Column("created_us", sa.BigInteger, nullable=False),
+    sa.Column("created_by", sa.String(256), nullable=False),
+    sa.Column("doc", sa.Text, nullable=False),
+    sa.Column("secrets", sa.LargeBinary),  # Fernet token of the passwords by route
+)
+
+fleet = sa.Table(  # sidecars that ever connected
+    "fleet",
+    metadata,
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("instance", sa.String(64), nullable=False),
+    sa.Column("software", sa.String(64), nullable=False),
+    sa.Column("facts_version", sa.Integer, nullable=False),
+    sa.Column("replica", sa.String(64)),  # the control that it is connected to, null for none
+    sa.Column("first_seen_us", sa.BigInteger, nullable=False),
+    sa.Column("connected_us", sa.BigInteger, nullable=False),
+    sa.Column("heard_us", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+)
+
+commands = sa.Table(  # for sidecars that are connected to another replica, until they are done
+    "commands",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("sidecar", sa.String(128), nullable=False),
+    sa.Column("asked_by", sa.String(64), nullable=False),  # replicas
+    sa.Column("meant_for", sa.String(64), nullable=False),
+    sa.Column("deadline_us", sa.BigInteger, nullable=False, index=True),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),  # the order, which may hold a password
+)
+
+answers = sa.Table(
+    "answers",
+    metadata,
+    sa.Column("command", sa.String(32), sa.ForeignKey("commands.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("n", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("doc", sa.Text, nullable=False),
+)

@@ -6,10 +6,12 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from control.contract.call import Call, Percentiles, Turn
-from control.contract.fold import correlation_hash
+from control.contract.facts import FACT
+from control.contract.fold import correlation_hash, fold
 from control.contract.redact import redact_correlation
 from control.delivery.destination import backoff_s
 from control.matching.wireonly import wire_only_report
+from tests.core.control.traces import complete
 
 STARTED = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -48,3 +50,32 @@ def test_wire_only_segments_never_begin_before_the_call_or_end_before_they_begin
 def test_percentiles_are_nearest_rank() -> None:
     assert Percentiles.of([]).model_dump() == {"n": 0, "p50": None, "p90": None, "p95": None, "max": None}
     assert Percentiles.of(range(1, 101)).model_dump() == {"n": 100, "p50": 50, "p90": 90, "p95": 95, "max": 100}
+
+
+def _told(offset_ms: float, uncertainty_ms: float) -> Call:
+    trace = complete("c1", "SCL_abc", started=STARTED, clock={"offset_ms": offset_ms, "uncertainty_ms": uncertainty_ms})
+    trace.facts.insert(1, trace.fact("hop_seen", 1, hop="received", evidence="INVITE"))
+    call = fold(FACT.validate_python(fact) for fact in trace.facts)
+    assert call is not None
+    return call
+
+
+def test_a_call_is_told_on_controls_clock_with_the_offset_beside_it() -> None:
+    plain, shifted = _told(0.0, 0.5), _told(-90_000.0, 2.0)
+    assert shifted.clock is not None
+    assert (shifted.clock.offset_ms, shifted.clock.uncertainty_ms, shifted.clock.shifted) == (-90_000.0, 2.0, True)
+    for name in ("started_at", "answered_at", "ended_at"):
+        assert getattr(plain, name) - getattr(shifted, name) == timedelta(seconds=90), name
+    assert plain.verdict.hops[0].at - shifted.verdict.hops[0].at == timedelta(seconds=90)
+    same = {"started_at", "answered_at", "ended_at", "verdict", "clock"}
+    assert plain.model_dump(exclude=same) == shifted.model_dump(exclude=same)  # durations and call time are no clock's
+
+
+def test_an_offset_within_its_uncertainty_moves_nothing() -> None:
+    call = _told(1.9, 2.0)
+    assert call.clock is not None
+    assert (call.started_at, call.clock.shifted) == (STARTED, False)
+    trace = complete("c1", "SCL_abc", started=STARTED)
+    unmeasured = fold(FACT.validate_python(fact) for fact in trace.facts)
+    assert unmeasured is not None
+    assert (unmeasured.started_at, unmeasured.clock) == (STARTED, None)
