@@ -247,3 +247,25 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("TRUNKSIDE_EVALUATORS__NETWORKS", '["127.0.0.5/32"]')
     config = loaded(tmp_path, "hep: {id: 7}\n" + ROUTE)
     assert (config.hep.id, config.evaluators.networks) == (9, ["127.0.0.5/32"])
+
+
+def test_session_timers_and_transfers_reach_the_engine(tmp_path: Path) -> None:
+    config = loaded(tmp_path, ROUTE)
+    settings = _settings(config, ())
+    assert (settings.min_se, settings.session_interval, only_route(config).refer) == (90, None, "relay")
+    text = ROUTE.replace('"}]', '", refer: refuse}]')
+    config = loaded(tmp_path, text + "session_timer: {interval_s: 1800, min_s: 120}\n")
+    settings = _settings(config, ())
+    assert (settings.min_se, settings.session_interval, only_route(config).refer) == (120, 1800, "refuse")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("session_timer: {min_s: 60}\n", "session_timer.min_s"),
+        ("session_timer: {interval_s: 100, min_s: 120}\n", "interval_s 100 is below min_s 120"),
+        ("session_timer: {refresher: us}\n", "session_timer.refresher"),
+    ],
+)
+def test_session_timers_that_cannot_work_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refused(tmp_path, ROUTE + text)

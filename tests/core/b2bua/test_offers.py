@@ -9,6 +9,7 @@ from sidecar.sip.message import Request, Response
 from tests.core.b2bua.harness import ANSWER, OFFER, Bench
 
 HEAD = b"v=0\r\no=caller 1 1 IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0\r\n"
+KEY = b"WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz"
 AUDIO = b"m=audio 4000 RTP/AVP 0\r\n"
 RELIABLE = [("Require", "100rel"), ("RSeq", "1")]
 
@@ -50,7 +51,7 @@ def test_refused_lines_keep_their_place_with_port_0_in_offer_and_answer(bench: B
         b"m=image 4002 udptl t38\r\na=T38FaxVersion:0\r\na=T38MaxBitRate:14400\r\na=T38FaxRateManagement:transferredTCF\r\n",
         b"m=video 4002 RTP/AVPF 96\r\nb=AS:512\r\na=rtpmap:96 H264/90000\r\na=rtcp-fb:96 nack pli\r\na=fmtp:96 profile-level-id=42e01f\r\n",
         b"m=text 4002 RTP/AVP 98\r\na=rtpmap:98 t140/1000\r\n",
-        b"m=audio 4002/2 RTP/SAVP 0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:abc|2^20\r\n",
+        b"m=audio 4002/2 RTP/SAVP 0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz|2^20\r\n",
         b"m=application 4002 UDP/DTLS/SCTP webrtc-datachannel\r\na=sctp-port:5000\r\n",
     ],
 )
@@ -83,7 +84,7 @@ def test_a_fax_takes_the_place_of_the_audio_in_a_reinvite(bench: Bench) -> None:
 
 
 def test_avp_and_savp_twins_keep_their_order_and_the_one_that_was_taken(bench: Bench) -> None:
-    offer = HEAD + b"m=audio 4000 RTP/SAVP 0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:abc\r\nm=audio 4002 RTP/AVP 0\r\n"
+    offer = HEAD + b"m=audio 4000 RTP/SAVP 0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:" + KEY + b"\r\nm=audio 4002 RTP/AVP 0\r\n"
     answer = HEAD + b"m=audio 0 RTP/SAVP 0\r\nm=audio 6002 RTP/AVP 0\r\n"
     at_edge, at_caller = answered_with(bench, offer, answer)
     assert (ports(at_edge), ports(at_caller)) == ([10002, 10006], [0, 10004])

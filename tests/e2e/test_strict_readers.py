@@ -1,0 +1,101 @@
+"""Every message that leaves in the scenarios of `tests/core/b2bua`, read by others: sipmessage, which is strict, and tshark."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import sipmessage
+
+from tests.core.b2bua import (
+    test_bye,
+    test_cancel,
+    test_early,
+    test_failures,
+    test_in_dialog,
+    test_offers,
+    test_plain_call,
+    test_refusals,
+    test_reinvite,
+    test_reliable,
+    test_session_timer,
+    test_set_up,
+    test_transfer,
+)
+from tests.core.b2bua.harness import SIDECAR, Bench
+
+pytestmark = pytest.mark.peer
+
+TSHARK = shutil.which("tshark")
+SCENES: tuple[ModuleType, ...] = (
+    test_bye,
+    test_cancel,
+    test_early,
+    test_failures,
+    test_in_dialog,
+    test_offers,
+    test_plain_call,
+    test_refusals,
+    test_reinvite,
+    test_reliable,
+    test_session_timer,
+    test_set_up,
+    test_transfer,
+)
+
+
+@pytest.fixture(scope="module")
+def left() -> list[bytes]:
+    """What the sidecar sent in every scenario that needs nothing but a bench."""
+    return [data for module in SCENES for scene in _scenes(module) for data in _played(scene)]
+
+
+def _scenes(module: ModuleType) -> Iterator[object]:
+    for name, scene in inspect.getmembers(module, inspect.isfunction):
+        if name.startswith("test_") and list(inspect.signature(scene).parameters) == ["bench"]:
+            yield scene
+
+
+def _played(scene: object) -> Iterator[bytes]:
+    bench = Bench()
+    scene(bench)  # type: ignore[operator]
+    bench.over()
+    for _, source, _, data in bench.wire.sent:
+        if source == SIDECAR:
+            yield data
+
+
+def test_a_strict_parser_takes_each_of_them(left: list[bytes]) -> None:
+    assert len(left) > 1000
+    for data in left:
+        message = sipmessage.Message.parse(data)
+        assert message.via, data
+        assert (message.from_address, message.to_address, message.cseq, message.call_id) != (None, None, None, None)
+        assert message.headers.get("Content-Length") == str(len(message.body)), data
+
+
+@pytest.mark.skipif(TSHARK is None, reason="tshark is not installed; sipmessage reads the same messages")
+def test_tshark_finds_none_of_them_malformed(left: list[bytes], tmp_path: Path) -> None:
+    file = tmp_path / "left.pcap"
+    records = [struct.pack("=IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 101)]
+    for number, data in enumerate(left):
+        udp = struct.pack("!HHHH", 5060, 5060, 8 + len(data), 0) + data
+        ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, bytes([192, 0, 2, 1]), bytes([192, 0, 2, 10]))
+        records.append(struct.pack("=IIII", number, 0, len(ip + udp), len(ip + udp)) + ip + udp)
+    file.write_bytes(b"".join(records))
+    assert TSHARK is not None
+    fields = ["-T", "fields", "-e", "frame.number", "-e", "frame.protocols", "-e", "_ws.expert.message", "-e", "_ws.expert.severity"]
+    told = subprocess.run([TSHARK, "-r", str(file), *fields], capture_output=True, text=True, check=True, timeout=120).stdout.splitlines()
+    assert len(told) == len(left)
+    error = 8388608  # below it: header names that tshark does not know, the epilogue of a multipart body
+    for line in told:
+        number, protocols, said, severity = line.split("\t")
+        assert ":sip" in protocols, left[int(number) - 1]
+        assert "malformed" not in protocols, left[int(number) - 1]
+        assert all(int(level, 0) < error for level in severity.split(",") if level), (said, left[int(number) - 1])
