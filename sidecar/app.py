@@ -8,8 +8,10 @@ import secrets
 import signal
 import sys
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
+from pathlib import Path
 from typing import assert_never
 
 import structlog
@@ -25,6 +27,8 @@ from sidecar.config import Route as RouteConfig
 from sidecar.config import SidecarConfig, parse_listen, revealed
 from sidecar.exports import Exports
 from sidecar.figures import Figures
+from sidecar.fleet.client import FleetClient
+from sidecar.fleet.configuration import Configuration
 from sidecar.identity.digest import Credentials, DigestServer
 from sidecar.identity.inbound import Policy
 from sidecar.identity.presets import Preset
@@ -43,7 +47,9 @@ from sidecar.session import Session
 from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.flow import Flow
 from sidecar.sip.uri import SipUri
+from sidecar.software import software
 from sidecar.status import Status
+from sidecar.steering import Steering
 
 log = structlog.get_logger()
 
@@ -60,12 +66,20 @@ QUIET_PERIOD = 5.0
 CONCLUDE_AFTER = 0.05
 """Seconds from a call's end to its final figures: calls that end together share a request."""
 
+LAST_ANSWERS = 1.0
+"""Seconds for the answers to control's orders, once the sidecar may stop: the drain itself is such an order."""
+
 
 class Sidecar:
     """One running sidecar. Everything happens in one event loop, but for the analysis, which has a process of its own."""
 
-    def __init__(self, config: SidecarConfig) -> None:
+    def __init__(self, config: SidecarConfig, path: Path | None = None) -> None:
+        """`path`: the file that `config` was read from, to be read again on SIGHUP."""
         self.config = config
+        self.configuration = Configuration(config, path)
+        self.fleet: FleetClient | None = None
+        self.tap_dropped = 0
+        """Packets of ended calls that the analysis never saw."""
         self._loop = asyncio.get_running_loop()
         self.sessions: dict[str, Session] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -79,12 +93,14 @@ class Sidecar:
         self.figures = Figures()
         self._touched: dict[str, Session] = {}
         self._unfinished: list[Session] = []
+        self._reread = asyncio.Event()
 
     # -- life --------------------------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, drain, stop. Raises StartError when it cannot start."""
         sys.setswitchinterval(GIL_SWITCH)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reread.set)
         config = self.config
         try:
             spool = Spool.open(config.spool.path, now=datetime.now(UTC))
@@ -93,6 +109,7 @@ class Sidecar:
         self.reporter = Reporter(spool, url=config.control.url, token=revealed(config.control.token), sidecar=config.name)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.reporter.aclose)
+            config = self.config = await self.configuration.start()
             stack.callback(self._flush)
             stack.push_async_callback(self.analysis.stop)
             await self.analysis.start()
@@ -105,6 +122,10 @@ class Sidecar:
             self.engine = Engine(_settings(config, ()), RandomIds())
             self.engine.draining = True
             self.engine = Engine(_settings(config, await self._listen(stack)), RandomIds())
+            self.configuration.apply, self.configuration.prepare = self._reconfigure, self.reload_certificates
+            if config.fleet.enabled:
+                token = revealed(config.control.token)
+                self.fleet = FleetClient(Steering(self), url=config.control.url, token=token, sidecar=config.name, software=software())
             admin = AdminServer(Status(self), parse_listen(config.admin.listen))
             try:
                 await admin.start()
@@ -117,6 +138,7 @@ class Sidecar:
                 reporting = tasks.create_task(self.reporter.run(), name="reporter")
                 analysis = tasks.create_task(self._analyse(), name="analysis")
                 tidying = tasks.create_task(self._tidy(), name="tidying")
+                fleet = tasks.create_task(self._in_fleet(), name="fleet")
                 self._tasks = tasks
                 settle()
                 self._pump()  # routes that are pinged have a deadline already
@@ -130,14 +152,43 @@ class Sidecar:
                 )
                 await self.stopping.wait()
                 await self._drain()
-                analysis.cancel()
-                reporting.cancel()
-                tidying.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.gather(analysis, reporting, tidying)
+                if self.fleet is not None:
+                    await self.fleet.settle(LAST_ANSWERS)
+                for task in (analysis, reporting, tidying, fleet):
+                    task.cancel()
+                await asyncio.gather(analysis, reporting, tidying, fleet, return_exceptions=True)
             self._flush()
             kept = await self.reporter.flush(config.drain.flush_s)
             log.info("stopped", traces_left_in_spool=kept, calls=dict(self.ended))
+
+    # -- configuration and orders ------------------------------------------------------------------------------------------------------
+
+    async def _in_fleet(self) -> None:
+        """Be connected to control, and read the file again when told to."""
+        async with asyncio.TaskGroup() as tasks:
+            if self.fleet is not None:
+                tasks.create_task(self.fleet.run(), name="fleet client")
+            while True:
+                await self._reread.wait()
+                self._reread.clear()
+                await self.configuration.reload()
+
+    def _reconfigure(self, config: SidecarConfig) -> None:
+        """Go by a configuration that was checked. Live calls go on as they are."""
+        before, self.config = self.config, config
+        settings = _settings(config, self.engine.settings.listeners)
+        if config.callers.digest == before.callers.digest:  # or every caller would have to be challenged anew
+            settings = replace(settings, digest=self.engine.settings.digest)
+        self.engine.reconfigure(settings)
+        self._pump()  # routes that are pinged may have a deadline now
+        if self.fleet is not None:
+            self.fleet.tell()
+
+    def hang_up(self, call: str, outcome: o.Outcome) -> bool:
+        """End a live call; False when there is none of this id."""
+        found = self.engine.hang_up(call, outcome, mono())
+        self._pump()
+        return found
 
     async def _listen(self, stack: contextlib.AsyncExitStack) -> tuple[Listener, ...]:
         """Open every transport. Raises StartError."""
@@ -176,6 +227,8 @@ class Sidecar:
     async def _drain(self) -> None:
         """New calls get 503; live ones may end until the deadline, then they are hung up and their traces completed."""
         self.engine.draining = True
+        if self.fleet is not None:
+            self.fleet.tell()
         deadline = self.config.drain.deadline_s
         log.info("draining", calls=len(self.engine.calls), deadline_s=deadline)
         with contextlib.suppress(TimeoutError):
@@ -244,7 +297,8 @@ class Sidecar:
             case e.Refused(reason, source, method):
                 log.warning("request refused", reason=reason, source=f"{source[0]}:{source[1]}", method=method)
             case e.Started():
-                self.sessions[effect.call] = Session(effect.call, self.config.name, self.exports, self.pool, self._media_host)
+                clock = self.fleet.clock() if self.fleet is not None else None
+                self.sessions[effect.call] = Session(effect.call, self.config.name, self.exports, self.pool, self._media_host, clock)
                 self.idle.clear()
                 self.exports.sip(effect)
                 self._session(effect.call).record(effect, now)
@@ -342,6 +396,7 @@ class Sidecar:
         session = self.sessions.get(call)
         if session is not None and session.closed:
             session.flush()
+            self.tap_dropped += session.tap_dropped
             del self.sessions[call]
             if not self.sessions:
                 self.idle.set()

@@ -12,10 +12,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from control.contract import settings
+from control.contract.routing import IdentityRules, RouteSent, Snapshot
 from sidecar.clocks import Addr
 from sidecar.identity.findings import FINDINGS
 from sidecar.identity.presets import PRESETS, Preset, preset_from_values
@@ -254,6 +265,11 @@ class Route(Section):
     refer: Literal["relay", "refuse"] = "relay"
     """Whether the parties of a call may transfer each other."""
 
+    @property
+    def target_host(self) -> str:
+        """The host of the target."""
+        return SipUri.parse(self.target).host
+
     @model_validator(mode="after")
     def _recipients(self) -> Self:
         if self.direction == "outbound" and not self.allow:
@@ -332,6 +348,20 @@ class AdminSection(Section):
         return value
 
 
+class FleetSection(Section):
+    """What control may change and order here."""
+
+    enabled: bool = True
+    routes: Literal["auto", "file"] = "auto"
+    verify: list[RecipientHost] = []
+    key_file: Path | None = None
+
+    @property
+    def follows_control(self) -> bool:
+        """Control's routes take the place of the file's."""
+        return self.enabled and self.routes == "auto"
+
+
 class OtlpSection(Section):
     """Where each call's spans go; null: nowhere."""
 
@@ -365,7 +395,7 @@ class SidecarConfig(BaseSettings):
     callers: Callers = Callers()
     evaluators: Evaluators = Evaluators()
     presets: dict[str, dict[str, Any]] = {}
-    routes: list[Route] = Field(min_length=1)
+    routes: list[Route]
     session_timer: SessionTimer = SessionTimer()
     media: MediaSection = MediaSection()
     control: ControlSection = ControlSection()
@@ -374,6 +404,7 @@ class SidecarConfig(BaseSettings):
     otlp: OtlpSection = OtlpSection()
     hep: HepSection = HepSection()
     drain: Drain = Drain()
+    fleet: FleetSection = FleetSection()
 
     @field_validator("presets")
     @classmethod
@@ -402,6 +433,12 @@ class SidecarConfig(BaseSettings):
         for route in self.routes:
             if route.target[:5].lower() == "sips:" and not any(endpoint.transport == "tls" for endpoint in self.sip.endpoints):
                 raise ValueError(f"route {route.name}: a sips: target needs a tls:// address in sip.listen")
+        return self
+
+    @model_validator(mode="after")
+    def _somewhere_to_dial(self) -> Self:
+        if not self.routes and not self.fleet.follows_control:
+            raise ValueError("routes: name at least one: with fleet.enabled and fleet.routes as they are, control sends none")
         return self
 
     @model_validator(mode="after")
@@ -449,6 +486,43 @@ def _contained(network: str, others: Collection[str]) -> bool:
 def revealed(secret: SecretStr | None) -> str | None:
     """The text of a secret, for the one place that needs it."""
     return None if secret is None else secret.get_secret_value()
+
+
+class _Assembled(SidecarConfig):
+    """Made of parts that were read already: neither file nor environment has a say."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given, alone."""
+        return (init_settings,)
+
+
+def with_routes(config: SidecarConfig, snapshot: Snapshot) -> SidecarConfig:
+    """`config` with control's routes in place of its own, unless control has none for it; presets and policies besides.
+
+    Raises SettingsError with one line that says what in the snapshot cannot be used.
+    """
+    parts: dict[str, Any] = {name: getattr(config, name) for name in SidecarConfig.model_fields}
+    parts["presets"] = {**config.presets, **snapshot.presets}
+    if snapshot.routes:
+        parts["routes"] = [_of_snapshot(route, snapshot.policies.identity) for route in snapshot.routes]
+    if snapshot.policies.evaluators is not None:
+        parts["evaluators"] = snapshot.policies.evaluators.model_dump()
+    try:
+        return _Assembled(**parts)
+    except ValidationError as error:
+        raise settings.SettingsError(settings.explain(f"snapshot {snapshot.version}", None, error)) from None
+
+
+def _of_snapshot(route: RouteSent, identity: IdentityRules) -> dict[str, Any]:
+    return {**route.model_dump(exclude={"sidecars"}), "identity": (route.identity or identity).model_dump()}
 
 
 def load(path: Path | None) -> SidecarConfig:

@@ -253,6 +253,11 @@ def _files(config: SidecarConfig) -> Iterator[Fault]:
     for key, file in [*secrets, ("control.token_file", config.control.token_file)]:
         if file is not None and file.stat().st_mode & 0o004:
             yield Fault("warning", key, f"{file} can be read by every user of this machine", f"chmod o-r {file}")
+    sealing = config.fleet.key_file
+    if sealing is not None and not os.access(sealing, os.R_OK):
+        yield Fault(
+            "error", "fleet.key_file", f"{sealing} cannot be read", "make it with 32 random bytes in URL-safe base64, or leave it out"
+        )
     if (folder := _unwritable(config.spool.path)) is not None:
         yield Fault(
             "error",

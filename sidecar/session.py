@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-from control.contract.call import RelayDelay, Turn
+from control.contract.call import ClockOffset, RelayDelay, Turn
 from sidecar.admin import LiveCall
 from sidecar.analysis.work import Answered, Ended, Hold, Negotiated, Work
 from sidecar.b2bua import effects as e
@@ -36,11 +36,16 @@ class Sink(Protocol):
 class Session:
     """From the call's first fact to its last."""
 
-    def __init__(self, call: str, sidecar: str, sink: Sink, pool: PortPool, advertised: Callable[[str, str], str]) -> None:
-        """`advertised` says for an address of ours under which host the party at another address knows it."""
+    def __init__(
+        self, call: str, sidecar: str, sink: Sink, pool: PortPool, advertised: Callable[[str, str], str], clock: ClockOffset | None = None
+    ) -> None:
+        """`advertised` says for an address of ours under which host the party at another address knows it.
+
+        `clock`: control's clock against ours, if it is known.
+        """
         self.call = call
         self.ended: e.Ended | None = None
-        self._recorder = Recorder(call, sidecar)
+        self._recorder = Recorder(call, sidecar, clock)
         self._sink = sink
         self._pool = pool
         self._advertised = advertised
@@ -188,6 +193,11 @@ class Session:
             self._sink.append(self.call, lines)
             if self.closed:
                 self._sink.close(self.call)
+
+    @property
+    def tap_dropped(self) -> int:
+        """Packets that were relayed but never analysed."""
+        return self._ring.dropped
 
     @property
     def closed(self) -> bool:

@@ -24,6 +24,8 @@ class Status:
         reasons = []
         if self._sidecar.engine.draining:
             reasons.append("the sidecar is draining")
+        if not self._sidecar.config.routes:
+            reasons.append("there is nothing to dial: the file has no routes, and control has sent none yet")
         if self._sidecar.pool.free < 2:
             reasons.append("no RTP port pairs are free: widen media.ports")
         if (problem := self._sidecar.reporter.spool.problem()) is not None:
@@ -47,6 +49,8 @@ class Status:
             "trunkside_analysis_deaths", "Times that the analysis process died and was started again", self._sidecar.analysis.deaths
         )
         yield gauge("trunkside_rtp_port_pairs_free", "RTP port pairs that are free", self._sidecar.pool.free)
+        if (fleet := self._sidecar.fleet) is not None:
+            yield gauge("trunkside_fleet_connected", "Whether control is connected", float(fleet.connected))
         spool = self._sidecar.reporter.spool.describe()
         for name, value in spool.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
@@ -63,6 +67,8 @@ class Status:
             "transports": self._sidecar.transports.describe(),
             "resolver": self._sidecar.resolver.describe(),
             "exports": self._sidecar.exports.describe(),
+            "configuration": self._sidecar.configuration.describe(),
+            "fleet": self._sidecar.fleet.describe() if self._sidecar.fleet is not None else None,
         }
 
     def drain(self) -> None:

@@ -135,6 +135,19 @@ class Engine:
         self._drain(now)
         return True
 
+    def reconfigure(self, settings: Settings) -> None:
+        """Go by other settings from now on. Live calls keep the route that they began with.
+
+        Where a route of the same name and target now has other credentials, they use these: the edge that changed its password asks for
+        it in the BYE too.
+        """
+        self.settings = settings
+        routes = {(route.name, route.target): route for route in settings.routes}
+        for call in self.calls.values():
+            route = routes.get((call.route.name, call.route.target))
+            if route is not None and route.credentials is not None and route.credentials != call.route.credentials:
+                call.digest["B"].rekey(route.credentials)
+
     @property
     def calls(self) -> dict[str, Call]:
         """The live calls by id."""

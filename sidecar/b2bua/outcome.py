@@ -151,6 +151,11 @@ def looped() -> Outcome:
     return Outcome(482, "sidecar", "loop", "the INVITE that left on the B leg came back: a route points at the sidecar itself")
 
 
+def ordered(by: str) -> Outcome:
+    """Somebody had control end the call."""
+    return Outcome(480, "sidecar", "hung-up", f"ended by control on behalf of {by}")
+
+
 def overrun(detail: str) -> Outcome:
     """The deadline of a drain ended the call."""
     return Outcome(503, "sidecar", "drained", detail)

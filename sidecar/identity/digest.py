@@ -110,6 +110,11 @@ class DigestClient:
         self._chains: dict[str, _Chain] = {}
         self._last: dict[str, tuple[tuple[str, str], ...]] = {}
 
+    def rekey(self, credentials: Credentials) -> None:
+        """Answer with other credentials from now on: the password was changed while the call lives. Challenges met before stay known."""
+        self._credentials = credentials
+        self._chains.clear()
+
     def authorize(self, method: str, uri: str, body: bytes, cnonce: str) -> tuple[tuple[str, str], ...]:
         """Headers for a new request, from the challenges met before (RFC 7616 section 3.6); empty when there were none."""
         self._chains.pop(method, None)

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from pydantic_core import to_json
 
-from control.contract.call import Model, Turn
+from control.contract.call import ClockOffset, Model, Turn
 from sidecar.b2bua import effects as e
 from sidecar.clocks import Addr, Mono, Wall
 from sidecar.identity.digest import redact_message
@@ -25,8 +25,10 @@ Fields = dict[str, Value]
 class Recorder:
     """Makes the lines of one trace. `seq` counts from 1 without gaps; `elapsed_ms` is monotonic from the first fact."""
 
-    def __init__(self, call: str, sidecar: str) -> None:
+    def __init__(self, call: str, sidecar: str, clock: ClockOffset | None = None) -> None:
+        """`clock`: control's clock against the one that the facts are stamped with, if it is known."""
         self.call = call
+        self._clock = clock
         self.sidecar = sidecar
         self._seq = 0
         self._started: Mono | None = None
@@ -36,7 +38,8 @@ class Recorder:
         if self._started is None:
             self._started = now
         made = _from_b2bua(fact, self.sidecar)
-        return None if made is None else self._line(*made, now, wall)
+        models = b',"clock":' + _model(self._clock) if self._clock is not None and isinstance(fact, e.Started) else b""
+        return None if made is None else self._line(*made, now, wall, models)
 
     def media_opened(self, leg: e.Leg, codec: str, local: Addr, remote: Addr, now: Mono, wall: Wall) -> bytes:
         """The line that says which codec and addresses an offer/answer exchange settled for one leg."""

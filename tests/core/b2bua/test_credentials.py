@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sidecar.b2bua import effects as e
 from sidecar.identity.digest import Accepted, Credentials, DigestServer
 from sidecar.sip.message import Request
+from sidecar.sip.uri import SipUri
 from tests.core.b2bua.harness import ANSWER, OFFER, Bench
 from tests.core.b2bua.types import Make
 
@@ -261,4 +264,38 @@ def test_an_edge_that_rings_before_it_asks_keeps_one_dialog_with_the_caller(make
     assert answer.to_tag == early.to_tag
     bench.caller.ack(sent, answer)
     assert bench.edge.request("ACK").to_tag == "after"
+    bench.hang_up(bench.caller)
+
+
+def test_a_password_that_is_changed_during_a_call_is_used_from_then_on_and_the_call_goes_on(make: Make) -> None:
+    bench = make(credentials=Credentials("sidecar", "before"))
+    guard = Guard(bench)  # takes the new password alone
+    bench.answered()
+    before = bench.engine.settings
+    route = before.routes[0]
+    bench.engine.reconfigure(replace(before, routes=(replace(route, credentials=KNOWN),)))
+    bench.caller.ask("INFO")
+    guard.challenge(bench.edge.request("INFO"))
+    again = bench.edge.request("INFO")
+    assert guard.accepts(again)
+    bench.edge.reply(again, 200)
+    bench.caller.response(200)
+    bench.hang_up(bench.caller)
+    assert results(bench) == ["answered"]
+
+
+def test_a_live_call_keeps_its_route_when_another_takes_its_place(make: Make) -> None:
+    bench = make(credentials=KNOWN)
+    guard = Guard(bench)
+    bench.answered()
+    before = bench.engine.settings
+    elsewhere = replace(before.routes[0], target=SipUri.parse("sip:x@192.0.2.9"), credentials=Credentials("sidecar", "of another edge"))
+    bench.engine.reconfigure(replace(before, routes=(elsewhere,)))
+    bench.caller.ask("INFO")
+    guard.challenge(bench.edge.request("INFO"))
+    again = bench.edge.request("INFO")
+    assert guard.accepts(again)
+    bench.edge.reply(again, 200)
+    bench.caller.response(200)
+    bench.engine.reconfigure(replace(before, routes=()))
     bench.hang_up(bench.caller)

@@ -27,6 +27,12 @@ def test_a_configuration_in_order_has_no_fault(tmp_path: Path) -> None:
     assert faults(tmp_path) == []
 
 
+def test_a_key_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    assert faults(tmp_path, fleet={"key_file": tmp_path / "none"}) == [("error", "fleet.key_file")]
+    (tmp_path / "key").write_bytes(b"x")
+    assert faults(tmp_path, fleet={"key_file": tmp_path / "key"}) == []
+
+
 # -- routes --------------------------------------------------------------------------------------------------------------------------------
 
 
