@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,9 +23,16 @@ app = typer.Typer(
 config_app = typer.Typer(no_args_is_help=True, help="Look at configuration files.")
 app.add_typer(config_app, name="config")
 app.add_typer(calls_app, name="calls")
+control_app = typer.Typer(invoke_without_command=True)
+token_app = typer.Typer(no_args_is_help=True)
+app.add_typer(control_app, name="control")
+control_app.add_typer(token_app, name="token")
 
 ConfigFile = Annotated[
     Path, typer.Option("--config", "-c", help="YAML file; TRUNKSIDE_… environment variables win over it.", show_default=False)
+]
+OptionalConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help="YAML file; TRUNKSIDE_… environment variables win over it.", show_default=False)
 ]
 USAGE = 2
 
@@ -40,30 +47,100 @@ def sidecar(config: ConfigFile) -> None:
     logs.configure()
     try:
         settings = sidecar_config.load(config)
-        _run(_sidecar(settings))
+        _run(_sidecar(settings, config))
     except (SettingsError, StartError) as error:
         _fail(str(error))
 
 
-async def _sidecar(settings: Any) -> None:
+async def _sidecar(settings: Any, path: Path) -> None:
     from sidecar.app import Sidecar
 
-    await Sidecar(settings).run()
+    await Sidecar(settings, path).run()
 
 
-@app.command()
-def control(config: ConfigFile) -> None:
-    """Run control: take traces and reports, link them, deliver them, answer questions about calls."""
-    from control import app as control_app
-    from control import config as control_config
-    from control.errors import StartupError
+@control_app.callback()
+def control(context: typer.Context, config: OptionalConfigFile = None) -> None:
+    """Run control: take traces and reports, link them, deliver them, answer questions about calls. Or look after its database."""
+    context.obj = config
+    if context.invoked_subcommand is not None:
+        return
+    from control.tending import run_control
     from sidecar import logs
 
     logs.configure()
+    _tend(run_control, config)
+
+
+@control_app.command("migrate")
+def control_migrate(context: typer.Context, config: OptionalConfigFile = None) -> None:
+    """Bring the database to this version's schema, and end. Control itself does so at each start."""
+    from control.tending import migrate
+
+    _tend(migrate, config or context.obj)
+
+
+@token_app.callback()
+def control_token(context: typer.Context, config: OptionalConfigFile = None) -> None:
+    """Make, list and revoke bearer tokens of the API. A running control follows within a second."""
+    context.obj = config or (context.parent.obj if context.parent is not None else None)
+
+
+@token_app.command("create")
+def token_create(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Letters, digits, dots, underscores and hyphens; shown in the log of changes.")],
+    scope: Annotated[list[str], typer.Option("--scope", "-s", help="sidecar, sync, read or operate; several times for several.")],
+    expires_days: Annotated[float | None, typer.Option(help="Days after which it opens nothing any more; without it never.")] = None,
+    workspace_id: Annotated[
+        int | None, typer.Option(help="With scope sync: the evaluator's workspace for what its holder reports …")
+    ] = None,
+    agent_id: Annotated[str | None, typer.Option(help="… the agent …")] = None,
+    api_key_file: Annotated[Path | None, typer.Option(help="… and a file with the evaluator's API key.")] = None,
+    config: OptionalConfigFile = None,
+) -> None:
+    """Make a token and print it, the only time that it can be seen."""
+    from control.tending import Wanted, create_token
+
+    wanted = Wanted(name, tuple(scope), expires_days, workspace_id, agent_id, api_key_file)
+    _tend(lambda settings: create_token(settings, wanted), config or context.obj)
+
+
+@token_app.command("list")
+def token_list(
+    context: typer.Context,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")] = False,
+    config: OptionalConfigFile = None,
+) -> None:
+    """Show all tokens that were ever made, without the tokens themselves."""
+    from control.tending import list_tokens
+
+    _tend(lambda settings: list_tokens(settings, json=json), config or context.obj)
+
+
+@token_app.command("revoke")
+def token_revoke(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The token's name.")],
+    config: OptionalConfigFile = None,
+) -> None:
+    """Take a token out of force."""
+    from control.tending import revoke_token
+
+    _tend(lambda settings: revoke_token(settings, name), config or context.obj)
+
+
+def _tend(work: Callable[[Any], Coroutine[Any, Any, None]], config: Path | None) -> None:
+    """Run a piece of work on control's settings; what a person has to mend is one line and exit status 2."""
+    from control import config as control_config
+    from control.errors import StartupError
+    from control.tending import UsageError
+    from control.tokens import TokenError
+
+    if config is None:
+        _fail("Missing option '--config' / '-c': give control's configuration file")
     try:
-        settings = control_config.load(config)
-        _run(control_app.run(settings))
-    except (SettingsError, StartupError) as error:
+        _run(work(control_config.load(config)))
+    except (SettingsError, StartupError, TokenError, UsageError) as error:
         _fail(str(error))
 
 
