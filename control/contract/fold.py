@@ -21,7 +21,12 @@ def correlation_hash(token: str) -> str:
 
 def on_our_clock(clock: CallClock | None, at: datetime) -> datetime:
     """A sidecar's time `at` as control's clock has it. One offset holds for the whole call, so that no duration changes."""
-    return at + timedelta(milliseconds=clock.offset_ms) if clock is not None and clock.shifted else at
+    if clock is None or not clock.shifted:
+        return at
+    try:
+        return at + timedelta(milliseconds=clock.offset_ms)
+    except (OverflowError, ValueError):  # it leads out of the calendar, or is no number: no clock can be so far off
+        return at
 
 
 def _clock(measured: ClockOffset | None) -> CallClock | None:

@@ -75,6 +75,8 @@ def test_an_offset_within_its_uncertainty_moves_nothing() -> None:
     call = _told(1.9, 2.0)
     assert call.clock is not None
     assert (call.started_at, call.clock.shifted) == (STARTED, False)
+    for nonsense in (3.4e38, -1e300, float("nan"), float("inf")):
+        assert _told(nonsense, 1.0).started_at == STARTED
     trace = complete("c1", "SCL_abc", started=STARTED)
     unmeasured = fold(FACT.validate_python(fact) for fact in trace.facts)
     assert unmeasured is not None
