@@ -100,20 +100,21 @@ def flow_within(ways: Ways, known: Flow, dialog: Dialog, targets: Sequence[Targe
     next hop's host is used rather than made anew. Nothing known of the next hop, or a private address that a party behind a NAT wrote into
     its Contact although its messages come from elsewhere: the way that messages went so far.
     """
-    if not targets or (_is_private(targets[0].addr) and not _is_private(known.remote[0])):
+    if not targets:
         return known
     target = targets[0]
     if (target.transport, target.remote) == (known.transport, known.remote):
         return known
     same_host = target.addr == known.remote[0]
+    out_of_reach = _is_private(target.addr) and not _is_private(known.remote[0])
     if not known.reliable:
-        behind_nat = is_agent and not dialog.route_set and not same_host
+        behind_nat = out_of_reach or (is_agent and not dialog.route_set and not same_host)
         return known if behind_nat else ways.flow_to(target, known) or known
     if (target.transport == known.transport or not _states_transport(dialog.next_hop)) and (
         same_host or (is_agent and not dialog.route_set)
     ):
         return replace(known, peer=known.peer or target.host, anew=target.remote)
-    return ways.flow_to(target, known) or known
+    return known if out_of_reach else ways.flow_to(target, known) or known
 
 
 def _is_private(host: str) -> bool:
