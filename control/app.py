@@ -40,6 +40,7 @@ from control.inject.server import serving_webhook
 from control.store import Store, open_store
 from control.store.announce import Hook
 from control.store.live import Listener
+from control.store.recordings import Recordings
 from control.store.vault import open_vault
 
 log = structlog.get_logger()
@@ -88,9 +89,10 @@ async def _running(config: ControlConfig, access: Access) -> AsyncIterator[State
             if store.single_process:
                 await outbox.release_leases(store, now_us())
             await outbox.abandon(store, workers.destinations, now_us())
+            recordings = Recordings(config.recordings.path, config.recordings.max_mb_each * 1_000_000)
             fleet, intake = Fleet(store, vault, openapi.version_of_product()), Intake(store, _us(config.enrich_wait_s))
             await fleet.start()
-            state = State(config, store, vault, workers, access, broker, failures={}, intake=intake, fleet=fleet)
+            state = State(config, store, vault, workers, access, broker, failures={}, intake=intake, fleet=fleet, recordings=recordings)
             async with _tasks(state):
                 yield state
             await state.intake.close()
@@ -121,7 +123,7 @@ async def _workers(config: ControlConfig, store: Store, access: Access, broker: 
 
 @asynccontextmanager
 async def _tasks(state: State) -> AsyncIterator[None]:
-    sweep = sweeper.run(state.store, _policy(state.config), state.broker.call_changed, state.worker.wake, _SWEEP_S)
+    sweep = sweeper.run(state.store, _policy(state.config), state.broker.call_changed, state.worker.wake, _SWEEP_S, state.recordings)
     outbox_task = asyncio.create_task(state.worker.run(), name="outbox")
     fleet_task = asyncio.create_task(state.fleet.run(), name="fleet")
     tasks = [outbox_task, asyncio.create_task(sweep, name="sweeper"), fleet_task]
@@ -160,7 +162,8 @@ def _policy(config: ControlConfig) -> sweeper.Policy:
     sender = None
     if config.wire_only.enabled and evaluator.workspace_id is not None and evaluator.agent_id is not None:
         sender = Sender(str(evaluator.workspace_id), evaluator.agent_id)
-    return sweeper.Policy(int(config.wire_only.grace_s * SECOND), int(config.retention.days * _DAY_S * SECOND), sender)
+    kept, recorded = (int(days * _DAY_S * SECOND) for days in (config.retention.days, config.retention.recordings_days))
+    return sweeper.Policy(int(config.wire_only.grace_s * SECOND), kept, sender, recorded)
 
 
 @asynccontextmanager

@@ -125,6 +125,13 @@ class Retention(_Section):
     recordings_days: float = Field(default=7, ge=0)
 
 
+class Recordings(_Section):
+    """Where recordings are kept: a folder that all replicas share."""
+
+    path: Path = Path("var/control-recordings")
+    max_mb_each: int = Field(default=1024, ge=1)
+
+
 class Webhook(_Section):
     """A receiver of events, signed as Standard Webhooks says."""
 
@@ -241,6 +248,7 @@ class ControlConfig(BaseSettings):
     inject: Inject | None = None
     """The admission webhook; null: none."""
     retention: Retention = Field(default_factory=Retention)
+    recordings: Recordings = Field(default_factory=Recordings)
     enrich_wait_s: float = Field(default=20.0, ge=0)
     """How long a report waits for its call's trace, from the report's arrival or the call's end, whichever is later."""
     enrich_max_s: float = Field(default=300.0, ge=0)

@@ -41,6 +41,7 @@ from sidecar.net.random_ids import RandomIds
 from sidecar.net.rtp import NoPorts, PortPool
 from sidecar.net.tls import TlsSettings
 from sidecar.net.transport import Transports
+from sidecar.reporter.recordings import RecordingUploader
 from sidecar.reporter.reporter import Reporter
 from sidecar.reporter.spool import Spool, SpoolError
 from sidecar.session import Session
@@ -84,7 +85,10 @@ class Sidecar:
         self.sessions: dict[str, Session] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = Mono(0.0)
-        self.analysis = AnalysisProcess()
+        recordings = config.recordings
+        self.analysis = AnalysisProcess(recordings.path, recordings.max_mb * 1_000_000)
+        token = revealed(config.control.token)
+        self.recordings = RecordingUploader(recordings.path, url=config.control.url, token=token, days=recordings.days)
         self._tasks = asyncio.TaskGroup()
         self.stopping = asyncio.Event()
         self.idle = asyncio.Event()
@@ -136,6 +140,7 @@ class Sidecar:
                 self._loop.add_signal_handler(number, self.stopping.set)
             async with asyncio.TaskGroup() as tasks:
                 reporting = tasks.create_task(self.reporter.run(), name="reporter")
+                bringing = tasks.create_task(self.recordings.run(), name="recordings")
                 analysis = tasks.create_task(self._analyse(), name="analysis")
                 tidying = tasks.create_task(self._tidy(), name="tidying")
                 fleet = tasks.create_task(self._in_fleet(), name="fleet")
@@ -154,9 +159,9 @@ class Sidecar:
                 await self._drain()
                 if self.fleet is not None:
                     await self.fleet.settle(LAST_ANSWERS)
-                for task in (analysis, reporting, tidying, fleet):
+                for task in (analysis, reporting, bringing, tidying, fleet):
                     task.cancel()
-                await asyncio.gather(analysis, reporting, tidying, fleet, return_exceptions=True)
+                await asyncio.gather(analysis, reporting, bringing, tidying, fleet, return_exceptions=True)
             self._flush()
             kept = await self.reporter.flush(config.drain.flush_s)
             log.info("stopped", traces_left_in_spool=kept, calls=dict(self.ended))
@@ -297,8 +302,15 @@ class Sidecar:
             case e.Refused(reason, source, method):
                 log.warning("request refused", reason=reason, source=f"{source[0]}:{source[1]}", method=method)
             case e.Started():
-                clock = self.fleet.clock() if self.fleet is not None else None
-                self.sessions[effect.call] = Session(effect.call, self.config.name, self.exports, self.pool, self._media_host, clock)
+                self.sessions[effect.call] = Session(
+                    effect.call,
+                    self.config.name,
+                    self.exports,
+                    self.pool,
+                    self._media_host,
+                    clock=self.fleet.clock() if self.fleet is not None else None,
+                    record=effect.route in self.config.recorded,
+                )
                 self.idle.clear()
                 self.exports.sip(effect)
                 self._session(effect.call).record(effect, now)

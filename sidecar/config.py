@@ -261,6 +261,7 @@ class Route(Section):
     password_file: Path | None = None
     platform: str = "generic"
     simulation: Literal["auto", "always", "never"] = "auto"
+    record: bool | None = None
     identity: IdentityPolicy = IdentityPolicy()
     refer: Literal["relay", "refuse"] = "relay"
     """Whether the parties of a call may transfer each other."""
@@ -306,7 +307,7 @@ class MediaSection(Section):
 
     ports: tuple[int, int] = (30000, 39999)
     engine: Literal["embedded"] = "embedded"
-    record: Literal[False] = False
+    record: bool = False
 
     @field_validator("ports")
     @classmethod
@@ -334,6 +335,14 @@ class SpoolSection(Section):
     """Where traces wait until control has them."""
 
     path: Path = Path("var/spool")
+
+
+class RecordingsSection(Section):
+    """Where recordings grow, and wait until control has them."""
+
+    path: Path = Path("var/recordings")
+    max_mb: int = Field(default=2048, ge=10)
+    days: float = Field(default=7, ge=0)
 
 
 class AdminSection(Section):
@@ -400,6 +409,7 @@ class SidecarConfig(BaseSettings):
     media: MediaSection = MediaSection()
     control: ControlSection = ControlSection()
     spool: SpoolSection = SpoolSection()
+    recordings: RecordingsSection = RecordingsSection()
     admin: AdminSection = AdminSection()
     otlp: OtlpSection = OtlpSection()
     hep: HepSection = HepSection()
@@ -454,6 +464,11 @@ class SidecarConfig(BaseSettings):
             if digest is None or user not in digest.users:
                 raise ValueError(f"evaluators.digest_users: {user!r} is none of callers.digest.users")
         return self
+
+    @property
+    def recorded(self) -> frozenset[str]:
+        """Names of the routes whose calls are recorded."""
+        return frozenset(r.name for r in self.routes if (self.media.record if r.record is None else r.record))
 
     def own_preset(self, platform: str) -> Preset | None:
         """The preset of that name that this configuration defines; None for a shipped one."""

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from control.contract.call import ClockOffset, RelayDelay, Turn
 from sidecar.admin import LiveCall
-from sidecar.analysis.work import Answered, Ended, Hold, Negotiated, Work
+from sidecar.analysis.work import Answered, Ended, Hold, Negotiated, Record, Work
 from sidecar.b2bua import effects as e
 from sidecar.b2bua.call import Call
 from sidecar.b2bua.legs import PortPairs
@@ -37,11 +37,19 @@ class Session:
     """From the call's first fact to its last."""
 
     def __init__(
-        self, call: str, sidecar: str, sink: Sink, pool: PortPool, advertised: Callable[[str, str], str], clock: ClockOffset | None = None
+        self,
+        call: str,
+        sidecar: str,
+        sink: Sink,
+        pool: PortPool,
+        advertised: Callable[[str, str], str],
+        *,
+        clock: ClockOffset | None = None,
+        record: bool = False,
     ) -> None:
         """`advertised` says for an address of ours under which host the party at another address knows it.
 
-        `clock`: control's clock against ours, if it is known.
+        `clock`: control's clock against ours, if it is known. `record`: the call's audio is kept.
         """
         self.call = call
         self.ended: e.Ended | None = None
@@ -64,7 +72,7 @@ class Session:
         self._answered_mono: Mono | None = None
         self._b_leg_call_ids: dict[str, None] = {}
         self._platform_ids: dict[str, None] = {}
-        self._inbox: list[Work] = []
+        self._inbox: list[Work] = [Record()] if record else []
         self._lines_due: list[bytes] = []
         self._refused = 0
         self._relay_delay = RelayDelay()

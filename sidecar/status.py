@@ -69,6 +69,7 @@ class Status:
             "exports": self._sidecar.exports.describe(),
             "configuration": self._sidecar.configuration.describe(),
             "fleet": self._sidecar.fleet.describe() if self._sidecar.fleet is not None else None,
+            "recordings": self._sidecar.recordings.describe(),
         }
 
     def drain(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from aiohttp import web
@@ -59,6 +60,18 @@ async def show_pcap(request: web.Request, query: Query) -> web.Response:
     """The SIP messages as a capture file."""
     call, facts = await _told(request)
     return web.Response(body=pcap.capture(facts), content_type="application/vnd.tcpdump.pcap", headers=_named(call, "pcap"))
+
+
+async def show_recording(request: web.Request, query: Query) -> web.FileResponse:
+    """The call's audio; Range and conditional requests are honoured (RFC 9110 sections 13 and 14)."""
+    state = request.app[STATE]
+    async with state.store.read() as conn:
+        call = await queries.one(conn, request.match_info["id"])
+    path = await asyncio.to_thread(state.recordings.find, call.id)
+    if path is None:
+        told = "it was recorded, and is not here yet or no more" if call.media.recording is not None else "its route does not record"
+        raise Problem(404, f"no recording of this call: {told}")
+    return web.FileResponse(path, headers={"Content-Type": "audio/wav", "Cache-Control": "private, no-cache", **_named(call, "wav")})
 
 
 async def show_evidence(request: web.Request, query: Query) -> web.Response:

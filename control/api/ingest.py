@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import structlog
 from aiohttp import web
 from pydantic import ValidationError
 
@@ -15,9 +16,12 @@ from control.api.table import REPORTER
 from control.clock import now_us
 from control.contract import VERSION
 from control.contract.answers import CreateCallAnswer
-from control.contract.facts import FactBatch, FactReceipt
+from control.contract.facts import FactBatch, FactReceipt, RecordingReceipt
 from control.ingest import reports
 from control.matching.claim import Unreadable
+from control.store.recordings import TooLarge
+
+log = structlog.get_logger()
 
 MOST_BYTES = 10 * 1024 * 1024
 _UPLOAD_WAIT_S = 8.0
@@ -34,6 +38,21 @@ async def post_facts(request: web.Request, query: object) -> FactReceipt:
     if stored.due:
         state.worker.wake()
     return stored.receipt
+
+
+async def post_recording(request: web.Request, query: object) -> RecordingReceipt:
+    """A call's recording as the body, streamed to disk; a second one takes the place of the first."""
+    state = request.app[STATE]
+    try:
+        size = await state.recordings.keep(request.match_info["id"], request.content.iter_chunked(256 * 1024))
+    except TooLarge as error:
+        raise Problem(413, f"{error}: raise recordings.max_mb_each") from None
+    except ValueError as error:
+        raise Problem(400, str(error)) from None
+    except OSError as error:
+        log.error("recording not stored", error=error.strerror)
+        raise Problem(503, "the recording cannot be stored at present: try again later") from None
+    return RecordingReceipt(bytes=size)
 
 
 async def post_call(request: web.Request, query: ReportQuery) -> web.Response:

@@ -32,7 +32,7 @@ from control.contract.answers import (
     Summary,
 )
 from control.contract.call import Call
-from control.contract.facts import FactBatch, FactReceipt
+from control.contract.facts import FactBatch, FactReceipt, RecordingReceipt
 from control.contract.fleet import PATH, Draining, HungUp, Sidecars, VerifyAsked, VerifyReport
 from control.contract.routing import RoutesGiven, RoutesShown
 
@@ -79,6 +79,16 @@ _CALLS = (
         ("read",),
         conditional=True,
         description="Classic pcap with nanoseconds, link type RAW. Each message is one UDP datagram, whatever transport it really had.",
+    ),
+    Route(
+        "GET",
+        "/v1/calls/{id}/recording",
+        calls.show_recording,
+        "Its audio",
+        {"audio/wav": BINARY},
+        ("read",),
+        headers={"Range": "A part of the file, as in `bytes=0-99999`: answered with 206."},
+        description="Stereo, the caller left and the agent right, 8 kHz; position 0 is the answer, so a position is a call time.",
     ),
     Route(
         "GET",
@@ -267,6 +277,17 @@ _INTAKE = (
         tag="intake",
         body={_JSON: FactBatch},
         errors=(400, 422),
+    ),
+    Route(
+        "POST",
+        "/v1/ingest/recordings/{id}",
+        ingest.post_recording,
+        "A call's recording, from its sidecar",
+        {_JSON: RecordingReceipt},
+        ("sidecar",),
+        tag="intake",
+        body={"audio/wav": BINARY},
+        errors=(400,),
     ),
     Route(
         "POST",

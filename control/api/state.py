@@ -16,6 +16,7 @@ from control.ingest.facts import Intake
 from control.ingest.reports import Sender
 from control.store import Store
 from control.store.live import Listener
+from control.store.recordings import Recordings
 from control.store.vault import Vault
 
 
@@ -32,6 +33,7 @@ class State:
     failures: dict[str, str]
     intake: Intake
     fleet: Fleet
+    recordings: Recordings
     figures: Figures = field(default_factory=Figures)
     listener: Listener | None = None
     """What hears of other replicas' changes, where there can be others."""

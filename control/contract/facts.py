@@ -201,3 +201,9 @@ class FactReceipt(Model):
 
     stored: int
     new: int
+
+
+class RecordingReceipt(Model):
+    """Answer to `POST /v1/ingest/recordings/{id}`: the octets that are now stored for good."""
+
+    bytes: int

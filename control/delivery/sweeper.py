@@ -19,6 +19,7 @@ from control.matching.claim import read_claim
 from control.matching.wireonly import wire_only_report
 from control.store import Store, announce, linking
 from control.store.faults import brief
+from control.store.recordings import Recordings
 from control.store.schema import calls, deliveries, facts, reports, strays
 
 log = structlog.get_logger()
@@ -33,6 +34,7 @@ class Policy:
     grace_us: int
     keep_us: int
     wire_sender: ingest.Sender | None = None
+    keep_recordings_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,14 @@ async def drop_old(store: Store, policy: Policy, now: int) -> int:
     return await store.run(work)
 
 
-async def run(store: Store, policy: Policy, changed: Callable[[Call], None], wake: Callable[[], None], every_s: float) -> None:
+async def run(
+    store: Store,
+    policy: Policy,
+    changed: Callable[[Call], None],
+    wake: Callable[[], None],
+    every_s: float,
+    recordings: Recordings | None = None,
+) -> None:
     """Sweep until cancelled; retention and the database's own upkeep run once an hour."""
     next_upkeep = 0
     while True:
@@ -119,7 +128,11 @@ async def run(store: Store, policy: Policy, changed: Callable[[Call], None], wak
             if now >= next_upkeep:
                 await store.tend()
                 dropped = await drop_old(store, policy, now)
+                if recordings is not None and policy.keep_recordings_us:
+                    await asyncio.to_thread(recordings.drop_old, now - policy.keep_recordings_us, now)
                 next_upkeep = now + 3600 * SECOND if dropped < _BATCH else 0
         except SQLAlchemyError as error:
             log.error("sweep failed", error=brief(error))
+        except OSError as error:
+            log.error("recordings not swept", error=error.strerror)
         await asyncio.sleep(0 if more else every_s)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from sidecar import logs
 from sidecar.analysis.calls import Calls
 from sidecar.analysis.wav import WavFolder
 from sidecar.analysis.work import LENGTH, packed, unpacked
@@ -23,6 +24,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # sent to the whole group: the sidecar drains, and needs us until it has
     os.nice(NICENESS)
+    logs.configure()
     with socket.socket(fileno=int(sys.argv[1])) as sock, sock.makefile("rb") as requests:
         calls = Calls(WavFolder(Path(sys.argv[2]), int(sys.argv[3])) if len(sys.argv) > 2 else None)
         settle()

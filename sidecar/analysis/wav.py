@@ -43,7 +43,6 @@ class WavFolder:
         """What an earlier process left unfinished is finished: a call that a crash cut short keeps what was heard of it."""
         self._folder, self._most = folder, most_bytes
         self._open: dict[str, _Open] = {}
-        folder.mkdir(parents=True, exist_ok=True)
         for path in folder.glob(f"*{UNFINISHED}"):
             with path.open("r+b") as file:
                 _seal(file, path.stat().st_size - _HEADER.size)
@@ -90,6 +89,7 @@ class WavFolder:
         )
 
     def _begin(self, call: str) -> _Open:
+        self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{call}{UNFINISHED}"
         file = path.open("w+b")
         file.write(header(0))

@@ -10,6 +10,8 @@ from sidecar.turns.spans import Span, total
 
 _SHORTEST_MS: Final = 3000.0
 """A shorter call says nothing about audio that did not come."""
+_FOREIGN: Final = 10
+"""Fewer may be a party that sends before its address is known."""
 _STOPPED_MS: Final = 5000.0
 _LOSS_PCT: Final = 3.0
 """From about here on listeners complain, even where loss is concealed (G.113 appendix I)."""
@@ -23,7 +25,7 @@ def findings(media: Media, duration: float, holds: list[Span], silent: dict[str,
     if listened >= _SHORTEST_MS:
         for name, stream in streams.items():
             found += _of_party(name, stream, duration, holds, silent[name], last[name])
-    if media.refused:
+    if media.refused >= _FOREIGN:
         found.append(
             Finding(
                 name="foreign_source",

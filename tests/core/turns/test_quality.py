@@ -130,7 +130,7 @@ def test_audio_that_stops_and_audio_of_nothing() -> None:
 
 
 def test_what_the_sidecar_missed_or_refused_is_said() -> None:
-    assert names(figures(audio(), dropped=3, refused=7)) == ["foreign_source", "tap_dropped"]
+    assert names(figures(audio(), dropped=3, refused=70)) == ["foreign_source", "tap_dropped"]
 
 
 def test_loss_and_an_unknown_codec_are_said() -> None:
