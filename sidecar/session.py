@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -130,6 +131,8 @@ class Session:
             return
         # RFC 3264 5.1: the payload types in a description are those that its author wants to receive, so the far party sends them.
         codecs = _codecs(description)
+        if "SAVP" in description.proto.upper():  # its keys pass by, and what is said stays between the parties
+            codecs = {payload_type: replace(codec, sealed=True) for payload_type, codec in codecs.items()}
         self._tell(Negotiated(e.other(fact.leg), codecs))
         self._tell(Hold(fact.leg, description.held, now))
         first = next(iter(codecs.values()), None)

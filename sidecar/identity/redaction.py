@@ -1,4 +1,4 @@
-"""What must not be seen in a trace: values that were made with a password.
+"""What must not be seen in a trace: values that were made with a password, and the keys of media.
 
 It fails closed: credentials that do not read as the plain grammar lose their whole value, not only what was recognised.
 """
@@ -17,6 +17,7 @@ _DIGEST = re.compile(rf"\s*+Digest\s++{_PARAM}(?:\s*+,\s*+{_PARAM})*+\s*+", re.I
 _INFO_PARAM = rf"(?=(?:nextnonce|rspauth|qop|cnonce|nc)\s*=){_PARAM}"
 _INFO = re.compile(rf"\s*+{_INFO_PARAM}(?:\s*+,\s*+{_INFO_PARAM})*+\s*+", re.IGNORECASE | re.DOTALL)
 _ONE = re.compile(r'([^\s,="]++)(\s*+=\s*+)("(?:[^"\\]|\\.)*+"|[^\s,"]*+)', re.DOTALL)
+_KEY = re.compile(r"((?:\binline:)|(?:^a=key-mgmt:[ \t]*\S+[ \t]+)|(?:^k=))[^\s|;]+", re.IGNORECASE | re.MULTILINE)
 _SECRET = frozenset({"response", "rspauth"})
 
 
@@ -29,8 +30,13 @@ def redact(value: str) -> str:
 
 
 def redact_message(text: str) -> str:
-    """A whole SIP message with all its credentials redacted, folded ones and those inside a `message/sipfrag` body too."""
+    """A whole SIP message with all its credentials redacted, folded ones and those inside a `message/sipfrag` body too.
+
+    So are the keys of its media: `a=crypto` (RFC 4568), `a=key-mgmt` (RFC 4567) and `k=` (RFC 2327) of a session description.
+    """
     lowered = text.lower()
+    if "inline:" in lowered or "a=key-mgmt" in lowered or "\nk=" in lowered:
+        text = _KEY.sub(lambda found: found[1] + MASK, text)
     if "authorization" not in lowered and "authentication-info" not in lowered:
         return text
     return _HEADER.sub(lambda found: found[1] + redact(found[2]), text)

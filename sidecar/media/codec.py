@@ -16,6 +16,8 @@ class Codec:
     clock_rate: int
     channels: int = 1
     fmtp: str = ""
+    sealed: bool = False
+    """Encrypted from end to end (SRTP that is passed on): counted, never looked into."""
 
     @property
     def audible(self) -> bool:

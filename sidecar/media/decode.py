@@ -81,6 +81,8 @@ class _L16:
 def decoder_for(codec: Codec) -> Decoder | None:
     """A fresh decoder, or None for a codec that is relayed untouched and not analysed."""
     match codec:
+        case Codec(sealed=True):
+            return None
         case Codec("PCMU" | "PCMA", clock_rate=8000, channels=1):
             return _G711(g711.DECODERS[codec.name])
         case Codec("L16") if codec.clock_rate in _LINEAR_RATES and codec.channels in (1, 2):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sidecar.clocks import Mono
@@ -81,6 +81,8 @@ class Stream:
         self._current: Reception | None = None
         self.receptions: dict[int, Reception] = {}
         self.keypad = Keypad()
+        self.sealed = False
+        """What comes is encrypted for the other party alone."""
         self.position = 0
         """Samples given to the sink so far."""
         self.origin: float | None = None
@@ -97,6 +99,7 @@ class Stream:
     def negotiated(self, codecs: Mapping[int, Codec]) -> None:
         """Payload types that this party may send from now on."""
         self._formats = {pt: _format(codec) for pt, codec in codecs.items()}
+        self.sealed = any(codec.sealed for codec in codecs.values())
 
     @property
     def codec(self) -> str | None:
@@ -107,6 +110,8 @@ class Stream:
     def analysed(self) -> bool:
         """Whether the audio of that codec was looked at."""
         name = self.codec
+        if self.sealed:
+            return False
         if any(f.codec.name == name and f.decoder is not None for f in self._formats.values()):
             return True
         return any(codec.name == name and decoder_for(codec) is not None for codec in STATIC.values())
@@ -163,7 +168,7 @@ class Stream:
 
     def _unnegotiated(self, payload_type: int) -> _Format:
         """A payload type that the session never named: the static table knows some, the rest are counted under their number."""
-        known = _format(STATIC.get(payload_type, Codec(f"PT{payload_type}", RATE)))
+        known = _format(replace(STATIC.get(payload_type, Codec(f"PT{payload_type}", RATE)), sealed=self.sealed))
         self._formats[payload_type] = known
         return known
 
@@ -360,7 +365,7 @@ class Stream:
 
 
 def _format(codec: Codec) -> _Format:
-    return _Format(codec, decoder_for(codec) if codec.audible else None, codec.name == TELEPHONE_EVENT, codec.audible)
+    return _Format(codec, decoder_for(codec) if codec.audible else None, codec.name == TELEPHONE_EVENT and not codec.sealed, codec.audible)
 
 
 def _chunks(total: int, size: int) -> Iterator[int]:

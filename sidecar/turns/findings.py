@@ -58,7 +58,7 @@ def _of_party(name: str, stream: Stream, duration: float, holds: list[Span], sil
     if not stream.packets:
         return
     if not stream.analysed:
-        detail = f"the {name}'s codec {stream.codec} is relayed untouched and not analysed: no turns can be told"
+        detail = f"the {name}'s codec {stream.codec} is relayed untouched and not analysed, as SRTP is: no turns can be told"
         yield Finding(name="not_analysed", detail=detail)
     elif silent:
         yield Finding(name="only_silence", detail=f"the {name} sent {stream.packets} packets in which nothing was to be heard")

@@ -71,7 +71,7 @@ class Measurement:
     def packet(self, leg: Leg, data: bytes, arrival: Mono) -> None:
         """Take an RTP or RTCP packet as the tap saw it."""
         if data[1:2] in TYPES:
-            self._hearsay.packet(leg, data, arrival)
+            self._control(leg, data, arrival)
             return
         if self._first_agent_rtp is None and leg == "B":
             self._first_agent_rtp = arrival
@@ -91,10 +91,14 @@ class Measurement:
         control = [packet for packet in rest if packet[1][1:2] in TYPES]
         if control:
             for leg, data, arrival in control:
-                self._hearsay.packet(leg, data, arrival)
+                self._control(leg, data, arrival)
             rest = [packet for packet in rest if packet[1][1:2] not in TYPES]
         for leg, side in self._sides.items():
             side.packets([packet for packet in rest if packet[0] == leg])
+
+    def _control(self, leg: Leg, data: bytes, arrival: Mono) -> None:
+        if not self._sides[leg].stream.sealed:  # of SRTCP only the first eight octets mean what they seem to
+            self._hearsay.packet(leg, data, arrival)
 
     def hold(self, leg: Leg, held: bool, at: Mono) -> None:
         """The party of `leg` put the call on hold, or took it back. Nothing counts while either did."""

@@ -72,3 +72,20 @@ def test_a_single_value() -> None:
 @given(st.text(alphabet='Dd igestresponse="\\,=\t', max_size=60))
 def test_whatever_stands_around_it_the_secret_goes(noise: str) -> None:
     assert SECRET not in redact_message(message(f'Authorization: Digest {noise}, response="{SECRET}"'))
+
+
+def test_keys_of_media_are_redacted_wherever_they_stand() -> None:  # RFC 4568 9.1, RFC 4567 3.1
+    key = "WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz"
+    lines = (
+        f"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{key}|2^20|1:4 FEC_ORDER=FEC_SRTP",
+        f"a=crypto:2 F8_128_HMAC_SHA1_80 inline:{key}|2^20|1:4;inline:{key}|2^20|2:4",
+        f"A=CRYPTO:3 AES_256_CM_HMAC_SHA1_80 INLINE:{key}==",
+        f"a=key-mgmt:mikey {key}",
+        f"k=base64:{key}",
+    )
+    text = "INVITE sip:a@b SIP/2.0\r\nContent-Disposition: session;handling=inline\r\n\r\nv=0\r\n" + "\r\n".join(lines) + "\r\n"
+    out = redact_message(text)
+    assert key not in out
+    assert "inline:redacted|2^20|1:4 FEC_ORDER=FEC_SRTP\r\n" in out
+    assert "handling=inline\r\n" in out
+    assert out.count("redacted") == 6

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from control.contract.call import RelayDelay
@@ -136,3 +139,18 @@ def test_what_the_sidecar_missed_or_refused_is_said() -> None:
 def test_loss_and_an_unknown_codec_are_said() -> None:
     assert names(figures(audio(network=Network(loss=0.08)))) == ["loss", "loss"]
     assert names(figures(audio(payload_type=111), codec=Codec("AMR", 8000))) == ["not_analysed"]
+
+
+def test_what_is_encrypted_for_the_other_party_is_counted_and_not_looked_into() -> None:
+    sealed = {number: replace(codec, sealed=True) for number, codec in STATIC.items()}
+    noise = np.random.default_rng(1)
+    call = Measurement()
+    call.negotiated("A", sealed)
+    call.negotiated("B", sealed)
+    call.answered(Mono(ANSWER))
+    call.packets([(leg, data[:12] + noise.bytes(len(data) - 12), at) for leg, data, at in audio()] + reports(0.02, 0.06))
+    result = call.finish(Mono(ANSWER + TALK.seconds), tap_dropped=0, refused=0, relay_delay=RelayDelay())
+    assert names(result) == ["not_analysed", "not_analysed"]
+    assert (result.turns, result.speech.caller_ms, result.speech.agent_ms) == ([], 0, 0)
+    assert (result.media.caller.codec, result.media.caller.analysed, result.media.caller.lost) == ("PCMU", False, 0)
+    assert (result.media.caller.heard, result.media.caller.round_trip_ms.n) == (None, 0)
