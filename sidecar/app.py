@@ -310,6 +310,7 @@ class Sidecar:
                     self._media_host,
                     clock=self.fleet.clock() if self.fleet is not None else None,
                     record=effect.route in self.config.recorded,
+                    secured=effect.route in self.config.secured,
                 )
                 self.idle.clear()
                 self.exports.sip(effect)
@@ -452,4 +453,5 @@ def _route(route: RouteConfig, own_preset: Preset | None) -> Route:
         redirects=tuple(route.redirects),
         ping=route.ping,
         refer=route.refer,
+        srtp=route.srtp,
     )

@@ -262,6 +262,7 @@ class Route(Section):
     platform: str = "generic"
     simulation: Literal["auto", "always", "never"] = "auto"
     record: bool | None = None
+    srtp: Literal["pass", "plain", "srtp"] = "pass"
     identity: IdentityPolicy = IdentityPolicy()
     refer: Literal["relay", "refuse"] = "relay"
     """Whether the parties of a call may transfer each other."""
@@ -469,6 +470,11 @@ class SidecarConfig(BaseSettings):
     def recorded(self) -> frozenset[str]:
         """Names of the routes whose calls are recorded."""
         return frozenset(r.name for r in self.routes if (self.media.record if r.record is None else r.record))
+
+    @property
+    def secured(self) -> frozenset[str]:
+        """Names of the routes on which SRTP ends at the sidecar."""
+        return frozenset(r.name for r in self.routes if r.srtp != "pass")
 
     def own_preset(self, platform: str) -> Preset | None:
         """The preset of that name that this configuration defines; None for a shipped one."""

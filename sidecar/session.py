@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from secrets import token_bytes
 from typing import Protocol
 
 from control.contract.call import ClockOffset, RelayDelay, Turn
@@ -20,6 +21,7 @@ from sidecar.media.tap import Ring
 from sidecar.net.clock import mono, wall
 from sidecar.net.rtp import MediaLine, PortPool
 from sidecar.sip import sdp
+from sidecar.sip.sdes import KEY_OCTETS
 from sidecar.trace.recorder import Recorder, readable
 from sidecar.turns.measured import Measured
 
@@ -47,11 +49,14 @@ class Session:
         *,
         clock: ClockOffset | None = None,
         record: bool = False,
+        secured: bool = False,
     ) -> None:
         """`advertised` says for an address of ours under which host the party at another address knows it.
 
-        `clock`: control's clock against ours, if it is known. `record`: the call's audio is kept.
+        `clock`: control's clock against ours, if it is known. `record`: the call's audio is kept. `secured`: SRTP ends here, so packets
+        are opened and sealed on their way.
         """
+        self._secured = secured
         self.call = call
         self.ended: e.Ended | None = None
         self._recorder = Recorder(call, sidecar, clock)
@@ -113,10 +118,11 @@ class Session:
             self._measured_line = m_line
         if (former := self._lines.pop(m_line, None)) is not None:
             former.close()
-        line = MediaLine(self._pool, hosts, self._loop, self._ring if m_line == self._measured_line else None)
+        line = MediaLine(self._pool, hosts, self._loop, self._ring if m_line == self._measured_line else None, secured=self._secured)
         self._lines[m_line] = line
         self._hosts = {"A": hosts[0], "B": hosts[1]}
-        return PortPairs(line.ports("A"), line.ports("B"))
+        random = (token_bytes(KEY_OCTETS), token_bytes(KEY_OCTETS)) if self._secured else (b"", b"")
+        return PortPairs(line.ports("A"), line.ports("B"), random)
 
     def described(self, fact: e.MediaDescribed, now: Mono) -> None:
         """A leg's party said where it wants an m-line's media, and in which codecs."""
@@ -127,11 +133,13 @@ class Session:
         rtp = (description.address, description.port)
         # RFC 5761: with rtcp-mux RTCP shares the RTP port, which the relay forwards anyway.
         line.negotiated(fact.leg, rtp, description.rtcp, fact.signalling_host)
+        if self._secured:
+            line.secure(fact.leg, fact.keys)
         if description.index != self._measured_line or description.kind != "audio":
             return
         # RFC 3264 5.1: the payload types in a description are those that its author wants to receive, so the far party sends them.
         codecs = _codecs(description)
-        if "SAVP" in description.proto.upper():  # its keys pass by, and what is said stays between the parties
+        if "SAVP" in description.proto.upper() and not self._secured:  # its keys pass by, and what is said stays between the parties
             codecs = {payload_type: replace(codec, sealed=True) for payload_type, codec in codecs.items()}
         self._tell(Negotiated(e.other(fact.leg), codecs))
         self._tell(Hold(fact.leg, description.held, now))

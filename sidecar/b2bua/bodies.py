@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sidecar.b2bua import outcome as o
 from sidecar.b2bua.effects import Effect, Leg, MediaDescribed, OpenMedia, other
 from sidecar.b2bua.legs import PortPairs
+from sidecar.b2bua.securing import Securing, Srtp
 from sidecar.clocks import Mono
 from sidecar.sip import sdp
 from sidecar.sip.message import Request, Response
@@ -30,7 +31,8 @@ class _Wait:
 class Bodies:
     """The media ports of one call, and the bodies that wait for them."""
 
-    def __init__(self, call: str, emit: Callable[[Effect], None]) -> None:
+    def __init__(self, call: str, emit: Callable[[Effect], None], srtp: Srtp = "pass") -> None:
+        self._securing = Securing(srtp)
         self.said: dict[Leg, bytes] = {}
         """The description that each leg's party got last."""
         self.ports: dict[int, PortPairs] = {}
@@ -66,14 +68,23 @@ class Bodies:
             fail(o.sdp_unusable(error.detail), now)
             return
         if part is None or description is None:
+            self._securing.quiet(message)
             then(message.body, (), now)
             return
         active = [line for line in description.media if line.port]
-        described = [MediaDescribed(self._call, leg, line, signalling_host) for line in active]
+        try:
+            self._securing.heard(message, leg, active)
+        except sdp.UnusableSdp as error:
+            fail(o.sdp_unusable(error.detail), now)
+            return
 
         def opened(at: Mono) -> None:
             ports = {index: (pair.b if leg == "A" else pair.a) for index, pair in self.ports.items()}
-            rewritten = description.rewrite(own_host, ports)
+            rewritten = self._securing.told(description.rewrite(own_host, ports), other(leg), active, self.ports)
+            described = [
+                MediaDescribed(self._call, leg, line, signalling_host, self._securing.keys(leg, line.index, self.ports[line.index]))
+                for line in active
+            ]
             self.said[other(leg)] = rewritten
             then(part.replace(rewritten), described, at)
 

@@ -59,7 +59,7 @@ class Call(Attempting):
         self.unacknowledged: set[TxId] = set()
         self.lookups = 0
         self.digest: dict[Leg, DigestClient] = {"A": DigestClient(None), "B": DigestClient(route.credentials)}
-        self.bodies = Bodies(call_id, board.emit)
+        self.bodies = Bodies(call_id, board.emit, route.srtp)
         self.told: dict[tuple[Leg, int], MediaDescribed] = {}
         self.server = server
         self.a_tag = board.ids.tag()

@@ -8,6 +8,7 @@ from typing import Literal
 from sidecar.clocks import Addr
 from sidecar.identity.classify import Kind
 from sidecar.sip.flow import Flow
+from sidecar.sip.sdes import Keys
 from sidecar.sip.sdp import MediaLine
 
 Leg = Literal["A", "B"]
@@ -49,6 +50,8 @@ class MediaDescribed:
     leg: Leg
     line: MediaLine
     signalling_host: str
+    keys: Keys | None = None
+    """Where SRTP ends here: how this leg's media is encrypted."""
 
 
 @dataclass(frozen=True, slots=True)

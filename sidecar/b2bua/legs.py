@@ -19,6 +19,12 @@ class PortPairs:
 
     a: tuple[int, int]
     b: tuple[int, int]
+    random: tuple[bytes, bytes] = field(default=(b"", b""), repr=False)
+    """For the keys that we send with on leg A and leg B, `sdes.KEY_OCTETS` each; empty where no SRTP ends here."""
+
+    def randomness(self, leg: Leg) -> bytes:
+        """That of one leg."""
+        return self.random[0] if leg == "A" else self.random[1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ class Route:
     ping: float | None = None
     """Seconds between two OPTIONS to each target; None: none."""
 
+    srtp: Literal["pass", "plain", "srtp"] = "pass"
+    """Of the agent's leg; see `sidecar.b2bua.securing`."""
     refer: Literal["relay", "refuse"] = "relay"
     """Whether the parties of a call may transfer each other (RFC 3515)."""
 

@@ -15,6 +15,8 @@ from sidecar.clocks import Addr, Mono
 from sidecar.media.relay import RTCP, RTP, Component, Leg, Path, Relay
 from sidecar.media.tap import Ring
 from sidecar.native.forwarder import Figures, Forwarder, Owner, Packet
+from sidecar.net.srtp import Shield
+from sidecar.sip.sdes import Keys
 
 SO_TIMESTAMPNS = 35
 """Linux's option number; `socket` has no name for it. Arrival times then come from the kernel, not from when we got round to reading."""
@@ -153,8 +155,12 @@ class MediaLine:
     know is asked of the relay, here, and after each answer the thread is told which paths are open.
     """
 
-    def __init__(self, pool: PortPool, hosts: tuple[str, str], loop: asyncio.AbstractEventLoop, ring: Ring | None) -> None:
+    def __init__(
+        self, pool: PortPool, hosts: tuple[str, str], loop: asyncio.AbstractEventLoop, ring: Ring | None, *, secured: bool = False
+    ) -> None:
         """Bind both port pairs, leg A's and leg B's each on its host, which may be of two families.
+
+        `secured`: SRTP of either leg ends here, so the event loop moves the packets itself.
 
         `ring` gets each forwarded RTP and RTCP packet (None: nobody listens). Raises NoPorts.
         """
@@ -166,7 +172,10 @@ class MediaLine:
         self._loop = loop
         self._ring = ring
         self._samples: deque[float] = deque(maxlen=_DELAY_SAMPLES)
-        self._native = pool.forwarder
+        self._native = None if secured else pool.forwarder
+        self._shields: dict[Leg, Shield] = {}
+        self.unauthentic = 0
+        """Packets that were not encrypted with their party's key, or came twice."""
         self._refused = 0
         a = pool.bind(hosts[0])
         try:
@@ -196,6 +205,14 @@ class MediaLine:
         """As `Relay.negotiated`."""
         self.relay.negotiated(leg, rtp, rtcp, signalling_host)
         self._follow()
+
+    def secure(self, leg: Leg, keys: Keys | None) -> None:
+        """How the media of `leg` is encrypted from now on; None: not at all."""
+        shield = self._shields.get(leg)
+        if keys is None:
+            self._shields.pop(leg, None)
+        elif shield is None or shield.keys != keys:
+            self._shields[leg] = Shield(keys)
 
     @property
     def refused(self) -> int:
@@ -236,6 +253,7 @@ class MediaLine:
         receive, recvmsg, sendto = self.relay.receive, sock.recvmsg, out.sendto
         offer = self._ring.offer if self._ring is not None else None
         note, plain = self._samples.append, sock.family == socket.AF_INET
+        shields = self._shields
         count = 0
 
         def forward() -> bool:
@@ -244,11 +262,21 @@ class MediaLine:
                 data, ancillary, _, source = recvmsg(_LARGEST, _ANCILLARY)
             except (BlockingIOError, InterruptedError, ConnectionRefusedError):
                 return False
+            if (shield := shields.get(leg)) is not None:  # before the latch: what is not authentic locks nothing
+                opened = shield.open(data)
+                if opened is None:
+                    self.unauthentic += 1
+                    return True
+                data = opened
             destination = receive(leg, component, data, source if plain else source[:2])
             if destination is None:
                 return True
+            sealed = data if (shield := shields.get(_FAR[leg])) is None else shield.seal(data)
+            if sealed is None:
+                self.unauthentic += 1
+                return True
             try:
-                sendto(data, destination)
+                sendto(sealed, destination)
             except OSError:
                 self.send_errors += 1
             waited = _kernel_delay(ancillary)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
@@ -108,6 +108,8 @@ class MediaLine:
     fmtp: Mapping[int, str]
     ptime: float | None
     """Milliseconds."""
+    crypto: tuple[str, ...] = field(default=(), repr=False)
+    """What stands behind each `a=crypto:` (RFC 4568), keys and all."""
 
     @property
     def is_rtp(self) -> bool:
@@ -199,6 +201,7 @@ class _Level:
     direction: Direction | None = None
     rtcp: re.Match[bytes] | None = None
     mux: bool = False
+    crypto: list[str] = field(default_factory=list)
     ptime: float | None = None
 
 
@@ -224,6 +227,8 @@ def _read_attribute(level: _Level, content: bytes) -> None:
         level.rtcp = level.rtcp or found
     elif found := _PTIME.fullmatch(content):
         level.ptime = level.ptime or float(found["ms"])
+    elif content[:9].lower() == b"a=crypto:":
+        level.crypto.append(_text(content[9:]).strip())
     elif content.rstrip() == b"a=rtcp-mux":
         level.mux = True
 
@@ -257,6 +262,7 @@ def _medium(index: int, lines: tuple[bytes, ...], session: _Level) -> MediaLine:
         rtpmap=MappingProxyType({**static, **level.rtpmap}),
         fmtp=MappingProxyType(level.fmtp),
         ptime=level.ptime if level.ptime is not None else session.ptime,
+        crypto=tuple(level.crypto),
     )
 
 

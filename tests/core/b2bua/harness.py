@@ -39,6 +39,8 @@ ANSWER = (
     b"v=0\r\no=agent 7 7 IN IP4 192.0.2.20\r\ns=-\r\nc=IN IP4 192.0.2.20\r\nt=0 0\r\nm=audio 6000 RTP/AVP 0 101\r\n"
     b"a=rtpmap:101 telephone-event/8000\r\na=label:agent\r\n"
 )
+RANDOM = (bytes(range(100, 232)), bytes(range(99, 231)))
+"""For keys of SRTP, on leg A and leg B."""
 SDP_TYPE = ("Content-Type", "application/sdp")
 PAST_EVERY_TIMER = 2 * 32.0 + 6.0
 """Seconds after which nothing of a finished call may be left: timer C's CANCEL, then the linger of the last transaction."""
@@ -286,7 +288,7 @@ class Bench:
             return
         base = 10000 + 4 * (100 - self.free_ports)
         self.free_ports -= 1
-        self.engine.media_opened(call, m_line, PortPairs((base, base + 1), (base + 2, base + 3)), now)
+        self.engine.media_opened(call, m_line, PortPairs((base, base + 1), (base + 2, base + 3), RANDOM), now)
 
     def resolve(self, host: str | None) -> None:
         """Answer the last question for a name."""
