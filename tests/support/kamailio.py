@@ -105,9 +105,8 @@ def kamailio(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A running Kamailio that listens on `host`, on one port for each transport.
 
-    What comes from the address `sidecar` is challenged if wanted (but for a BYE to the host `caller`) and goes on to the URI `onward`,
-    or where
-    its Request-URI says; what comes from anybody else goes on to the URI `front`.
+    What comes from the address `sidecar` is challenged if wanted (but for a BYE to the host `caller`) and goes on to the URI `onward`, or
+    where its Request-URI says; what comes from anybody else goes on to the URI `front`.
     """
     binary = shutil.which("kamailio") or "/usr/sbin/kamailio"
     assert Path(binary).exists(), "Kamailio is not installed: Debian has it as kamailio, with kamailio-tls-modules"
