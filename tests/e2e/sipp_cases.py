@@ -141,6 +141,41 @@ CASES: dict[str, Case] = {
             .hung_up_on()
         ),
     ),
+    "offer-in-a-prack": Case(
+        lambda c: c.invite({"Supported": "100rel"}).hear(100, optional=True).prack(sdp(HOLD, version=2)).hear(200).ack().hang_up(),
+        lambda a: (
+            a.rings({"Supported": "100rel"})
+            .says(183, {"Require": "100rel", "RSeq": "7"}, sdp())
+            .hear("PRACK", {"body": "a=sendonly"})
+            .answer(200, body=sdp(HELD, version=2))
+            .late(200)
+            .hear("ACK")
+            .hung_up_on()
+        ),
+    ),
+    "update-before-the-answer": Case(
+        lambda c: (
+            c.invite({"Supported": "100rel", **UPDATES})
+            .hear(100, optional=True)
+            .prack()
+            .ask("UPDATE", body=sdp(HOLD, version=2))
+            .hear_to("UPDATE", 200)
+            .hear(200)
+            .ack()
+            .hang_up()
+        ),
+        lambda a: (
+            a.rings()
+            .says(183, {"Require": "100rel", "RSeq": "7"}, sdp())
+            .hear("PRACK")
+            .answer(200)
+            .hear("UPDATE", {"body": "a=sendonly"})
+            .answer(200, body=sdp(HELD, version=2))
+            .late(200)
+            .hear("ACK")
+            .hung_up_on()
+        ),
+    ),
     "prack-by-the-sidecar": Case(
         lambda c: c.invite().hear(100, optional=True).hear(183, absent="RSeq").hear(200).ack().hang_up(),
         lambda a: (
@@ -291,6 +326,27 @@ CASES: dict[str, Case] = {
             .hear("BYE", {"Authorization": 'nonce="n2".*nc=00000001'})
             .answer(407, {"Proxy-Authenticate": 'Digest realm="proxy", nonce="p1", algorithm=SHA-256, qop="auth"'})
             .hear("BYE", {"Proxy-Authorization": "algorithm=SHA-256", "Authorization": "nc=00000002"})
+            .answer(200)
+        ),
+        route={"username": "trunkside", "password": "s3cret"},
+    ),
+    "a-proxy-and-the-agent-ask-in-one-chain": Case(
+        lambda c: c.up().hang_up(),
+        lambda a: (
+            a.rings()
+            .says(407, {"Proxy-Authenticate": 'Digest realm="proxy", nonce="p1", algorithm=SHA-256, qop="auth"'})
+            .hear("ACK")
+            .rings({"Proxy-Authorization": 'realm="proxy"', "CSeq": "2 INVITE"})
+            .says(401, {"WWW-Authenticate": 'Digest realm="edge", nonce="n1", algorithm=MD5-sess, qop="auth-int"'})
+            .hear("ACK")
+            .up(
+                checks={
+                    "Proxy-Authorization": "nc=00000002",
+                    "message": "[^-]Authorization: .*qop=auth-int, nc=00000001",
+                    "CSeq": "3 INVITE",
+                }
+            )
+            .hear("BYE", {"Proxy-Authorization": "nc=00000003", "message": "[^-]Authorization: .*qop=auth-int, nc=00000002"})
             .answer(200)
         ),
         route={"username": "trunkside", "password": "s3cret"},

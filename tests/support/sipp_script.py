@@ -66,7 +66,10 @@ class Script:
     # -- hearing -----------------------------------------------------------------------------------------------------------------------
 
     def hear(self, what: int | str, checks: Headers | None = None, *, optional: bool = False, absent: str = "") -> Self:
-        """The next message: a status or a method. `checks`: a pattern for each of these headers; `absent`: one that must not be."""
+        """The next message: a status or a method. `checks`: a pattern for each of these headers, or for `body` or `message`.
+
+        `absent`: a header that must not be there.
+        """
         kind = f'response="{what}"' if isinstance(what, int) else f'request="{what}"'
         dialog = ' rrs="true"' if what == "INVITE" or (what == 200 and self._dials) else ""
         self._dials = self._dials and (not isinstance(what, int) or what < 200)
@@ -85,7 +88,7 @@ class Script:
         variable = f"v{len(self._variables)}"
         self._variables.append(variable)
         demand = 'check_it_inverse="true"' if negative else 'check_it="true"'
-        where = f'search_in="hdr" header="{name}:"' if name != "body" else 'search_in="body"'
+        where = {"body": 'search_in="body"', "message": 'search_in="msg"'}.get(name, f'search_in="hdr" header="{name}:"')
         return f"<ereg regexp={quoteattr(pattern)} {where} {demand} assign_to={quoteattr(variable)}/>"
 
     def remember(self, variable: str, name: str, pattern: str) -> str:
@@ -147,11 +150,15 @@ class Caller(Script):
         head = self._head("ACK", self._invite_cseq, "sip:[service]@[remote_ip]:[remote_port]", "[last_To:]", f"[branch-{back}]")
         return self._send(head, None, "", again=False)
 
-    def prack(self) -> Self:
-        """Hear a reliable 183 and acknowledge it."""
+    def prack(self, body: str = "") -> Self:
+        """Hear a reliable 183 and acknowledge it; `body`: with an offer."""
         self._step('response="183"', ' rrs="true"', [self.remember("rseq", "RSeq", "[0-9]+")])
-        self.ask("PRACK", {"RAck": f"[$rseq] {self._invite_cseq} INVITE"})
-        self._step('response="200"', "", [self._check("CSeq", "PRACK")])
+        self.ask("PRACK", {"RAck": f"[$rseq] {self._invite_cseq} INVITE"}, body)
+        return self.hear_to("PRACK", 200)
+
+    def hear_to(self, method: str, status: int) -> Self:
+        """The answer to a request that came before that of the INVITE."""
+        self._step(f'response="{status}"', "", [self._check("CSeq", method)])
         return self
 
     def up(self, headers: Headers | None = None, answer: Headers | None = None) -> Self:
