@@ -71,7 +71,8 @@ class Bench:
 
 
 @contextmanager
-def bench(folder: Path, **route: Any) -> Iterator[Bench]:
+def bench(folder: Path, *, besides: dict[str, Any] | None = None, **route: Any) -> Iterator[Bench]:
+    """`besides`: further settings of the sidecar."""
     caller, host, edge = loopback(), loopback(), loopback()
     edge_port = free_port(edge)
     settings = {
@@ -81,6 +82,7 @@ def bench(folder: Path, **route: Any) -> Iterator[Bench]:
         "spool": {"path": "spool"},
         "admin": {"listen": f"{host}:0"},
         "drain": {"deadline_s": 1, "goodbye_s": 1, "flush_s": 0},
+        **(besides or {}),
     }
     with running("sidecar", folder / "sidecar", settings) as sidecar:
         yield Bench(folder, sidecar, caller, host, edge, edge_port)
