@@ -151,8 +151,13 @@ async def test_messages_and_ladder_tell_the_call(tmp_path: Path) -> None:
         ladder = await client.get("/v1/calls/c1/ladder?format=text")
         assert "INVITE [sdp] -" in ladder
         assert "turn 1: agent answers after 600 ms" in ladder
+        told = await client.get("/v1/calls/c1/ladder?format=json")
+        assert (told["call"], told["answered_ms"]) == ("c1", 100.0)
+        arrows = [(step["leg"], step["rightward"], step["text"]) for step in told["steps"] if step["kind"] == "message"]
+        assert arrows == [("A", True, "INVITE [sdp]"), ("A", False, "100 Trying")]
+        assert [step["seq"] for step in told["steps"] if step["kind"] == "message"] == [message["seq"] for message in messages]
         problem = await client.get("/v1/calls/c1/ladder?format=pdf", status=400)
-        assert problem["allowed"] == ["text", "svg", "mermaid"]
+        assert problem["allowed"] == ["text", "svg", "mermaid", "json"]
 
 
 async def test_summary_has_n_and_no_p95_under_twenty(tmp_path: Path) -> None:
