@@ -229,10 +229,10 @@ def test_a_call_outlives_a_link_that_is_cut_for_twenty_seconds(net: Net, tmp_pat
     net.evaluator.count_udp("rtp", f"ip saddr {POD} udp sport 30000-30999")
     config = settings(f"sip:agent@{POD}:5060", listen=["udp://0.0.0.0:15060"], advertise=POD, advertise_port=5060)
     with ExitStack() as stack:
-        agent = sipp(stack, "agent", tmp_path, net.pod, POD, 5060, calls=1, scenarios=endless)
+        agent = sipp(stack, "agent", tmp_path, net.pod, POD, 5060, calls=1, file=endless / "agent.xml")
         sidecar = stack.enter_context(running("sidecar", tmp_path / "sidecar", config, prefix=net.pod.prefix))
         redirect(net.pod, "nftables")
-        caller = call(stack, tmp_path, net, f"{POD}:5060", calls=1, scenarios=endless, scenario="caller-hung-up-on")
+        caller = call(stack, tmp_path, net, f"{POD}:5060", calls=1, file=endless / "caller-hung-up-on.xml", scenario="caller-hung-up-on")
         until("media at the evaluator", lambda: net.evaluator.counted("rtp") > 50)
         with netns.cut((net.evaluator, net.evaluator_interface), (net.pod, _other(net.evaluator_interface))):
             begun = time.monotonic()
