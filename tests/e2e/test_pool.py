@@ -18,7 +18,9 @@ from tests.support.sipp import Sipp
 pytestmark = pytest.mark.peer
 
 NETWORK = Path(__file__).parents[2] / "configs" / "network"
-RATE, SECONDS, HOLD_MS = 15, 16, 1500
+RATE, HOLD_MS = 15, 1500
+MOST = 10_000
+"""Calls; the test ends the load before."""
 
 
 @contextmanager
@@ -64,16 +66,15 @@ def test_each_is_restarted_under_load_and_no_call_fails(tmp_path: Path) -> None:
     ports = [free_port(host) for host in hosts]
     edge, proxy, caller = loopback(), loopback(), loopback()
     edge_port, proxy_port = free_port(edge), free_port(proxy)
-    calls = RATE * SECONDS
     with ExitStack() as stack:
         start = [settings(hosts[n], ports[n], f"edge-{n}", f"sip:agent@{edge}:{edge_port}") for n in (0, 1)]
         lives = [stack.enter_context(ExitStack()) for _ in start]
         pool = [lives[n].enter_context(running("sidecar", tmp_path / str(n), start[n])) for n in (0, 1)]
         stack.enter_context(kamailio(tmp_path, proxy, proxy_port, [f"{hosts[n]}:{ports[n]}" for n in (0, 1)]))
-        agent = Sipp("agent", tmp_path, edge, edge_port, calls=calls)
+        agent = Sipp("agent", tmp_path, edge, edge_port, calls=MOST)
         stack.callback(agent.stop)
         options = ["-r", str(RATE), "-s", "agent", "-d", str(HOLD_MS)]
-        dialler = Sipp("caller", tmp_path, caller, free_port(caller), calls=calls, options=options, target=f"{proxy}:{proxy_port}")
+        dialler = Sipp("caller", tmp_path, caller, free_port(caller), calls=MOST, options=options, target=f"{proxy}:{proxy_port}")
         stack.callback(dialler.stop)
         for n in (0, 1):
             until("calls on both", lambda: all(taken(sidecar) for sidecar in pool))
@@ -85,6 +86,9 @@ def test_each_is_restarted_under_load_and_no_call_fails(tmp_path: Path) -> None:
             pool[n] = lives[n].enter_context(running("sidecar", tmp_path / str(n), start[n]))
             until("calls on the new one", lambda n=n: taken(pool[n]))
         assert dialler.process.poll() is None, "the load ended before the second restart was over"
+        for party in (dialler, agent):
+            party.process.send_signal(signal.SIGUSR1)  # SIPp: no new calls, and the end when the last one is over
         figures = dialler.wait(60)
-        assert (figures.successful, figures.failed, figures.unexpected, figures.causes) == (calls, 0, 0, ())
-        assert agent.wait(10).successful == calls
+        assert (figures.failed, figures.unexpected, figures.causes) == (0, 0, ())
+        assert figures.successful > RATE
+        assert agent.wait(60).successful == figures.successful

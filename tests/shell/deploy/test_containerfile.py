@@ -109,7 +109,7 @@ def test_the_steps_build_an_image_that_runs_as_nobody_on_a_read_only_root() -> N
     entry = f"chroot --userspec=10001:10001 {root} env -i {env} HOME=/nonexistent /bin/sh /tmp/try.sh"
     script.outside(f"unshare --net /bin/sh -euc 'ip link set lo up; {entry}'")
     script.outside(f"ls {root}/opt/trunkside/bin; head -c 300 {root}/opt/trunkside/share/trunkside/packages.json")
-    done = script.carry_out(300)
+    done = script.carry_out(900)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     lines = done.stdout.splitlines()
     assert {"healthy", "stopped with 0", "10001"} <= set(lines), done.stdout[-3000:]
