@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, fields
 
-from control.inject.template import CONFIG_VOLUME, SECRETS_VOLUME, Template
+from control.inject.template import CONFIG_VOLUME, SECRETS_VOLUME, Piece, Template
 
 DOMAIN = "trunkside.dev/"
 INJECT = f"{DOMAIN}inject"
 INJECTED = f"{DOMAIN}injected"
 REDIRECTED_TO = 15060
 """Where the sidecar listens when the agent's own port is redirected to it."""
+LOOPBACK = "127.0.0.1"
 DRAIN_MARGIN_S = 90
 """What a pod's grace period has beyond the drain's deadline: for goodbyes, the upload of the spool, and the agent's own end."""
 
@@ -100,8 +101,7 @@ def shaped(template: Template, overrides: Overrides) -> Template:
         if volume["name"] == SECRETS_VOLUME and overrides.secret is not None:
             volume["secret"] = {**volume.get("secret", {}), "secretName": overrides.secret}
     for name, value in _environment(overrides).items():
-        entries = sidecar.setdefault("env", [])
-        entries[:] = [entry for entry in entries if entry.get("name") != name] + [{"name": name, "value": value}]
+        _set(sidecar, name, value)
     if (port := overrides.sip_port or (REDIRECTED_TO if overrides.redirect is not None else None)) is not None:
         for entry in sidecar.get("ports", []):
             if entry.get("name", "").startswith("sip"):
@@ -115,6 +115,26 @@ def shaped(template: Template, overrides: Overrides) -> Template:
     if overrides.drain_seconds is not None:
         template.terminationGracePeriodSeconds = overrides.drain_seconds + DRAIN_MARGIN_S
     return template
+
+
+def on_host_network(template: Template) -> Template:
+    """The template for a pod in its node's network: the admin port, which has no token, is opened on loopback alone."""
+    template = deepcopy(template)
+    ports = [port["containerPort"] for port in template.sidecar.get("ports", []) if port.get("name") == "admin"]
+    for port in ports:
+        _set(template.sidecar, "TRUNKSIDE_ADMIN__LISTEN", f"{LOOPBACK}:{port}")
+    hooks = [template.sidecar.get(probe) for probe in ("startupProbe", "readinessProbe", "livenessProbe")]
+    hooks += list((template.agentLifecycle or {}).values())
+    for hook in hooks:
+        if hook is not None and "httpGet" in hook:
+            hook["httpGet"]["host"] = LOOPBACK
+    return template
+
+
+def _set(container: Piece, name: str, value: str) -> None:
+    """Put a variable into a container's environment, in place of one of the same name."""
+    entries = container.setdefault("env", [])
+    entries[:] = [entry for entry in entries if entry.get("name") != name] + [{"name": name, "value": value}]
 
 
 def _environment(overrides: Overrides) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from control.inject.overrides import INJECT, INJECTED, BadAnnotation, read_overrides, shaped
+from control.inject.overrides import INJECT, INJECTED, BadAnnotation, on_host_network, read_overrides, shaped
 from control.inject.template import Piece, Template
 
 Operation = dict[str, Any]
@@ -44,7 +44,7 @@ def decide(pod: Piece, template: Template, asked: Asked) -> Decision:
     if template.sidecar["name"] in {container.get("name") for container in (*first, *containers)}:
         return Decision("already injected")
     try:
-        wanted = shaped(template, read_overrides(annotations))
+        wanted = shaped(on_host_network(template) if spec.get("hostNetwork") is True else template, read_overrides(annotations))
     except BadAnnotation as error:
         return Decision("annotation refused", refusal=str(error))
     return Decision("injected", _patch(metadata, spec, wanted))

@@ -189,6 +189,15 @@ def test_an_annotation_that_cannot_be_used_stops_the_pod_and_is_named(name: str,
     assert decision.refusal.startswith(f"trunkside.dev/{name}: ")
 
 
+def test_in_the_nodes_network_the_admin_port_is_on_loopback_alone() -> None:
+    after = injected(pod(hostNetwork=True))
+    assert env(after)["TRUNKSIDE_ADMIN__LISTEN"] == "127.0.0.1:9090"
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert sidecar(after)[probe]["httpGet"]["host"] == "127.0.0.1"
+    assert after["spec"]["containers"][0]["lifecycle"]["preStop"]["httpGet"]["host"] == "127.0.0.1"
+    assert "TRUNKSIDE_ADMIN__LISTEN" not in env(injected(pod())), "the template itself was changed"
+
+
 def test_a_redirect_and_a_port_contradict_each_other() -> None:
     decision = decide(annotated(redirect="5060", sip_port="5062"), TEMPLATE, "pod")
     assert decision.refusal is not None

@@ -130,6 +130,7 @@ PODS = {
         metadata={"annotations": {"prometheus.io/scrape": "true"}},
         terminationGracePeriodSeconds=30,
     ),
+    "in the node's network": pod([container("agent")], hostNetwork=True),
     "redirected": pod([container("agent")], metadata={"annotations": {"trunkside.dev/redirect": "5060"}}),
     "shaped": pod([container("agent")], metadata={"annotations": {"trunkside.dev/rtp-ports": "31000-31999", "trunkside.dev/cpu": "1"}}),
 }
