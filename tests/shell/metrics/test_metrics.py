@@ -63,6 +63,7 @@ async def sidecar(folder: Path) -> AsyncIterator[str]:
         pool=SimpleNamespace(free=10),
         reporter=SimpleNamespace(spool=spool),
         analysis=SimpleNamespace(deaths=0),
+        fleet=None,
         ended={"completed": 1},
         figures=figures,
     )
