@@ -120,7 +120,7 @@ class Sidecar:
             self.exports = Exports(config, self.reporter)
             stack.push_async_callback(self.exports.stop)
             await self.exports.start()
-            self.resolver = Resolver()
+            self.resolver = Resolver(nameservers=config.sip.servers)
             self.pool = PortPool(*config.media.ports, forwarder=self._forwarder(stack))
             # Whoever calls before every listener is there is told to come back.
             self.engine = Engine(_settings(config, ()), RandomIds())

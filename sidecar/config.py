@@ -138,7 +138,20 @@ class Sip(Section):
     advertise_port: int | None = Field(default=None, ge=1, le=65535)
     inside: Inside | None = None
     datagram: int = Field(default=1300, ge=500, le=65000)
+    nameservers: list[str] | None = Field(default=None, min_length=1)
     tls: Tls = Tls()
+
+    @field_validator("nameservers")
+    @classmethod
+    def _nameservers(cls, value: list[str] | None) -> list[str] | None:
+        for entry in value or ():
+            parse_listen(entry)
+        return value
+
+    @property
+    def servers(self) -> list[Addr] | None:
+        """The name servers to ask; None: the system's."""
+        return None if self.nameservers is None else [parse_listen(entry) for entry in self.nameservers]
 
     @field_validator("listen")
     @classmethod

@@ -87,7 +87,7 @@ async def check_sidecar(config: SidecarConfig, *, offline: bool, resolver: Resol
     if offline:
         return faults
     faults += _busy(config)
-    used = resolver or Resolver()
+    used = resolver or Resolver(nameservers=config.sip.servers)
     names = dict.fromkeys(route.target for route in config.routes)
     for found in await asyncio.gather(*(_target(config, target, used) for target in names), _control(config.control.url)):
         faults += found
