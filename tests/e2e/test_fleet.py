@@ -272,11 +272,14 @@ async def test_a_password_is_changed_while_calls_live_and_the_next_call_uses_it(
                 await ask("PUT", f"{both.url}/v1/routes", {"routes": [plain, guarded | {"password": PLANTED}]})
                 await in_thread(both.state, "applied", 2)
                 assert await in_thread(dialled, tmp_path / "after", sip_of(both.sidecar)) == (1, 0)
-                [live] = [call for call in get_json(f"{both.url}/v1/calls")["calls"] if call["route"] == "plain"]
-                assert live["ended_at"] is None
-            told = {call["reason"] for call in get_json(f"{both.url}/v1/calls")["calls"] if call["route"] == "guarded"}
-            assert told == {"credentials-refused", "completed"}
+                assert [call["ended_at"] for call in calls(both.url, "plain")] == [None]
+            wanted = {"credentials-refused", "completed"}
+            await in_thread(until, "both calls", lambda: {call["reason"] for call in calls(both.url, "guarded")} == wanted)
         assert both.sidecar.faults == []
+
+
+def calls(url: str, route_name: str) -> list[dict[str, Any]]:
+    return [call for call in get_json(f"{url}/v1/calls")["calls"] if call["route"] == route_name]
 
 
 def dialled(folder: Path, sip: str) -> tuple[int, int]:
