@@ -42,6 +42,7 @@ from control.store.announce import Hook
 from control.store.live import Listener
 from control.store.recordings import Recordings
 from control.store.vault import open_vault
+from control.web.pages import add_pages
 
 log = structlog.get_logger()
 
@@ -60,6 +61,7 @@ def create_app(config: ControlConfig) -> web.Application:
     app = web.Application(middlewares=[problems], client_max_size=MOST_BYTES + 1)
     app.on_response_prepare.append(name_response)
     add_routes(app, access)
+    add_pages(app)
 
     async def parts(app: web.Application) -> AsyncIterator[None]:
         async with _running(config, access) as state:

@@ -14,7 +14,7 @@ from control.api.parameters import CallFilter, CallQuery, CurrentQuery, LadderQu
 from control.api.problems import Problem
 from control.api.state import STATE
 from control.contract import facts as f
-from control.contract.answers import CallPage, Identity, Ladder, Message, Messages, Summary
+from control.contract.answers import CallPage, Identity, Ladder, Message, Messages, Note, Summary, Timeline
 from control.contract.call import Call
 from control.contract.fold import on_our_clock
 from control.contract.redact import redact_correlation
@@ -36,8 +36,18 @@ async def show_call(request: web.Request, query: Query) -> Call:
 
 async def show_messages(request: web.Request, query: Query) -> Messages:
     """The SIP messages of both legs in order, correlation tokens hashed."""
-    call, facts = await _told(request)
+    call, facts = await _told(request, only="sip_message")
     return Messages(call=call.id, messages=[_message(fact) for fact in facts if isinstance(fact, f.SipMessage)])
+
+
+async def show_timeline(request: web.Request, query: Query) -> Timeline:
+    """What is drawn of the call besides its messages: speech, levels, losses, and the notes of its trace."""
+    call, facts = await _told(request, besides="sip_message")
+    answered = next((fact.elapsed_ms for fact in facts if isinstance(fact, f.CallAnswered)), None)
+    tracks = next((fact.tracks for fact in reversed(facts) if isinstance(fact, f.CallMeasured)), None)
+    marks = [(fact, step) for fact in facts for step in ladder.marks(fact) if not isinstance(fact, f.CallAnswered)]
+    notes = [Note(at_ms=step.ms, kind=fact.kind, text=step.text) for fact, step in marks]
+    return Timeline(call=call.id, answered_ms=answered, tracks=tracks, notes=notes)
 
 
 async def show_ladder(request: web.Request, query: LadderQuery) -> web.Response | Ladder:
@@ -132,10 +142,11 @@ async def current_call(request: web.Request, query: CurrentQuery) -> Identity:
     return identities[0]
 
 
-async def _told(request: web.Request) -> tuple[Call, list[f.Fact]]:
+async def _told(request: web.Request, *, only: str | None = None, besides: str | None = None) -> tuple[Call, list[f.Fact]]:
+    """The call and its facts; `only` those of one kind, or all `besides` it."""
     async with request.app[STATE].store.read() as conn:
         call = await queries.one(conn, request.match_info["id"])
-        facts = await trace(conn, call.id)
+        facts = await trace(conn, call.id, only=only, besides=besides)
     if call.clock is None or not call.clock.shifted:
         return call, facts
     return call, [fact.model_copy(update={"at": on_our_clock(call.clock, fact.at)}) for fact in facts]

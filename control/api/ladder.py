@@ -58,7 +58,7 @@ def steps(call: Call, trace: Iterable[f.Fact]) -> list[Step]:
     facts = list(trace)
     answered = answered_ms(facts)
     found: list[Step] = [*_arrows([fact for fact in facts if isinstance(fact, f.SipMessage)])]
-    found += [step for fact in facts for step in _marks(fact)]
+    found += [step for fact in facts for step in marks(fact)]
     if answered is not None:
         found += [step for turn in call.turns for step in _turn(turn, answered)]
         found += [step for barge_in in call.barge_ins for step in _barge_in(barge_in, answered)]
@@ -175,7 +175,8 @@ def _label(text: str) -> str:
     return f"{method[1] if method is not None else text[:20]}{sdp}"
 
 
-def _marks(fact: f.Fact) -> list[Step]:
+def marks(fact: f.Fact) -> list[Rule | Note]:
+    """What a fact that is no message adds."""
     match fact:
         case f.CallAnswered():
             return [Rule(fact.elapsed_ms, "answered: call time 0")]

@@ -7,8 +7,9 @@ import base64
 import binascii
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 import sqlalchemy as sa
 from pydantic import BaseModel
@@ -17,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from control.api.parameters import CallFilter, CallQuery, CurrentQuery
 from control.api.problems import Problem
 from control.clock import as_us
-from control.contract.answers import Summary
+from control.contract.answers import Histogram, SlowTurn, Summary
 from control.contract.call import Call, Percentiles
 from control.matching.claim import party
 from control.store import Store, rows
@@ -26,6 +27,9 @@ from control.store.schema import calls
 _EQUAL = ("kind", "outcome", "route", "sidecar", "sip_call_id", "status")
 _EXPORT_PAGE = 200
 _SUMMARY_BATCH = 500
+_HISTOGRAM_STEP_MS = 100.0
+_HISTOGRAM_STEPS = 31
+_SLOWEST = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +108,18 @@ async def summary(conn: AsyncConnection, query: CallFilter) -> Summary:
     """
     counts: dict[str, Counter[str]] = {name: Counter() for name in ("outcome", "kind", "status", "reason")}
     latencies, greetings, differences = array("d"), array("d"), array("d")
+    slowest: list[SlowTurn] = []
     total = 0
-    wanted = sa.select(calls.c.outcome, calls.c.kind, calls.c.status, calls.c.doc).where(*conditions(query))
+    wanted = sa.select(calls.c.id, calls.c.outcome, calls.c.kind, calls.c.status, calls.c.doc).where(*conditions(query))
     stream = await conn.stream(wanted.execution_options(yield_per=_SUMMARY_BATCH))
     async for batch in stream.partitions():
         for row in batch:
             told = _Figures.model_validate_json(row.doc)
             for name, value in (("outcome", row.outcome), ("kind", row.kind), ("status", row.status), ("reason", told.reason)):
                 counts[name][str(value)] += 1
-            latencies.extend(turn.response_latency_ms for turn in told.turns if turn.kind == "response")
+            responses = [turn for turn in told.turns if turn.kind == "response"]
+            latencies.extend(turn.response_latency_ms for turn in responses)
+            slowest = _slowest(slowest, row.id, told, responses)
             greetings.extend([told.timings_ms.greeting] if told.timings_ms.greeting is not None else [])
             differences.extend(told.reported.difference_ms)
         total += len(batch)
@@ -123,10 +130,32 @@ async def summary(conn: AsyncConnection, query: CallFilter) -> Summary:
         response_latency_ms=Percentiles.of(latencies),
         greeting_ms=Percentiles.of(greetings),
         difference_ms=Percentiles.of(differences),
+        latency_histogram=histogram(latencies),
+        slowest_turns=slowest,
     )
 
 
+def _slowest(known: list[SlowTurn], call: str, told: _Figures, responses: list[_Turn]) -> list[SlowTurn]:
+    """The slowest turns of `known` and of one more call."""
+    least = known[-1].response_latency_ms if len(known) == _SLOWEST else float("-inf")
+    more = [
+        SlowTurn(call=call, n=turn.n, response_latency_ms=turn.response_latency_ms, started_at=told.started_at, route=told.route)
+        for turn in responses
+        if turn.response_latency_ms > least
+    ]
+    return sorted([*known, *more], key=lambda turn: -turn.response_latency_ms)[:_SLOWEST] if more else known
+
+
+def histogram(values: Iterable[float]) -> Histogram:
+    """How many values (ms) lie in each step."""
+    counts = [0] * _HISTOGRAM_STEPS
+    for value in values:
+        counts[max(0, min(_HISTOGRAM_STEPS - 1, int(value // _HISTOGRAM_STEP_MS)))] += 1
+    return Histogram(step_ms=_HISTOGRAM_STEP_MS, counts=counts)
+
+
 class _Turn(BaseModel):
+    n: int
     kind: str
     response_latency_ms: float
 
@@ -142,6 +171,8 @@ class _Reported(BaseModel):
 class _Figures(BaseModel):
     """The few members of a call that a summary reads: to read them all would take five times as long."""
 
+    started_at: datetime
+    route: str = ""
     reason: str | None = None
     turns: list[_Turn] = []
     timings_ms: _Timings = _Timings()

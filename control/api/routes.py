@@ -30,6 +30,7 @@ from control.contract.answers import (
     Messages,
     Readiness,
     Summary,
+    Timeline,
 )
 from control.contract.call import Call
 from control.contract.facts import FactBatch, FactReceipt, RecordingReceipt
@@ -60,6 +61,16 @@ _CALLS = (
     ),
     Route("GET", "/v1/calls/{id}", calls.show_call, "One call", {_JSON: Call}, ("read",), conditional=True),
     Route("GET", "/v1/calls/{id}/messages", calls.show_messages, "Its SIP messages", {_JSON: Messages}, ("read",), conditional=True),
+    Route(
+        "GET",
+        "/v1/calls/{id}/timeline",
+        calls.show_timeline,
+        "What of it is drawn besides its messages",
+        {_JSON: Timeline},
+        ("read",),
+        conditional=True,
+        description="Speech, levels and losses of both sides, and the notes of the trace (digest, media).",
+    ),
     Route(
         "GET",
         "/v1/calls/{id}/ladder",

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from control.contract.call import Call, Kind, Model, Percentiles
-from control.contract.facts import Leg
+from control.contract.facts import Leg, Tracks
 
 DeliveryState = Literal["pending", "delivered", "dead", "superseded"]
 
@@ -70,6 +70,44 @@ class Ladder(Model):
     steps: list[LadderStep]
 
 
+class Note(Model):
+    """Something of the trace that is no message: `kind` is the fact's."""
+
+    at_ms: float
+    """Since the call's first fact."""
+    kind: str
+    text: str
+
+
+class Timeline(Model):
+    """What of a trace is drawn besides its messages. Times of `tracks` are call time, those of `…at_ms` since the first fact."""
+
+    call: str
+    answered_ms: float | None
+    """When call time 0 is, since the call's first fact; null: never answered."""
+    tracks: Tracks | None
+    """Null until the call has ended, and for one that was not measured."""
+    notes: list[Note]
+
+
+class Histogram(Model):
+    """How many values lie in each step, from 0 on; below 0 counts as 0, and the last step holds all beyond."""
+
+    step_ms: float
+    counts: list[int]
+
+
+class SlowTurn(Model):
+    """An ordinary response that was among the slowest."""
+
+    call: str
+    n: int
+    response_latency_ms: float
+    started_at: datetime
+    """Of the call."""
+    route: str
+
+
 class Summary(Model):
     """Counts by value, and percentiles in milliseconds: always with n, and no p95 under n = 20."""
 
@@ -82,6 +120,9 @@ class Summary(Model):
     greeting_ms: Percentiles
     difference_ms: Percentiles
     """Wire minus reported, for turns that both sides measured."""
+    latency_histogram: Histogram
+    slowest_turns: list[SlowTurn]
+    """The slowest first."""
 
 
 class Identity(Model):

@@ -129,6 +129,32 @@ class TurnMeasured(_Fact):
     turn: Turn
 
 
+class Levels(Model):
+    """How loud one side was: the greatest level in each step, in whole dB of full scale."""
+
+    from_ms: float
+    """Call time at which the first step begins."""
+    step_ms: float = Field(gt=0)
+    db: list[int]
+
+
+class Track(Model):
+    """What was heard of one side, in call time: enough to draw it, little enough to keep (some 2,400 levels, however long the call)."""
+
+    segments: list[tuple[float, float]] = Field(default_factory=list)
+    """Speech: from, to."""
+    levels: Levels | None = None
+    lost: list[tuple[float, int]] = Field(default_factory=list)
+    """Where packets were missing, and how many; those close together are one entry."""
+
+
+class Tracks(Model):
+    """Both sides."""
+
+    caller: Track = Field(default_factory=Track)
+    agent: Track = Field(default_factory=Track)
+
+
 class CallMeasured(_Fact):
     """The final figures."""
 
@@ -140,6 +166,7 @@ class CallMeasured(_Fact):
     greeting_ms: float | None = None
     first_agent_rtp_ms: float | None = None
     """Call time of the agent's first RTP packet; negative for early media."""
+    tracks: Tracks | None = None
 
 
 class CallEnded(_Fact):

@@ -123,9 +123,14 @@ async def accept_all(store: Store, batches: Sequence[f.FactBatch], now: int, *, 
     return await store.run(work)
 
 
-async def trace(conn: AsyncConnection, call_id: str) -> list[f.Fact]:
-    """All stored facts of a call, in order."""
-    docs = await conn.scalars(sa.select(facts.c.doc).where(facts.c.call == call_id).order_by(facts.c.seq))
+async def trace(conn: AsyncConnection, call_id: str, *, only: str | None = None, besides: str | None = None) -> list[f.Fact]:
+    """The stored facts of a call in order: all, `only` those of one kind, or all `besides` that kind."""
+    wanted = sa.select(facts.c.doc).where(facts.c.call == call_id)
+    if only is not None:
+        wanted = wanted.where(facts.c.kind == only)
+    if besides is not None:
+        wanted = wanted.where(facts.c.kind != besides)
+    docs = await conn.scalars(wanted.order_by(facts.c.seq))
     return [f.FACT.validate_json(doc) for doc in docs]
 
 
