@@ -142,10 +142,10 @@ class Track(Model):
     """What was heard of one side, in call time: enough to draw it, little enough to keep (some 2,400 levels, however long the call)."""
 
     segments: list[tuple[float, float]] = Field(default_factory=list)
-    """Speech: from, to."""
+    """Speech: from, to, in order."""
     levels: Levels | None = None
-    lost: list[tuple[float, int]] = Field(default_factory=list)
-    """Where packets were missing, and how many; those close together are one entry."""
+    lost: list[tuple[float, float]] = Field(default_factory=list)
+    """Where audio never arrived: from, to. Losses close together are one entry."""
 
 
 class Tracks(Model):

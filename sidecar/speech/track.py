@@ -11,6 +11,7 @@ from sidecar.media.decode import RATE, Pcm
 from sidecar.speech import refine, voicing
 from sidecar.speech.detector import FRAME, Detector
 from sidecar.speech.history import History
+from sidecar.speech.picture import Picture
 from sidecar.speech.refine import HOP, Boundary, Levels, Side
 from sidecar.speech.settings import SpeechSettings
 from sidecar.speech.sounds import Sounds
@@ -62,6 +63,7 @@ class SpeechTrack:
     def __init__(self, settings: SpeechSettings, sounds: Sounds | None = None) -> None:
         self._settings = settings
         self._sounds = sounds
+        self.picture = Picture()
         self._detector = Detector(settings)
         self._history = History(int(settings.window_s * RATE))
         self._within = int(settings.window_s * RATE) - settings.noise_reach_ms * _MS
@@ -93,6 +95,7 @@ class SpeechTrack:
 
     def lost(self, samples: int) -> None:
         """Take a stretch that never arrived."""
+        self.picture.lost(self._history.head, samples)
         self._fill(samples, lost=True)
 
     def finish(self) -> None:
@@ -130,6 +133,7 @@ class SpeechTrack:
         pcm = self._history.between(self._head, self._head + count * FRAME)
         lost = self._history.lost_mask(self._head, count, FRAME)
         frames = self._detector.frames(pcm, lost, self._level)
+        self.picture.frames(frames.level)
         if self._sounds is not None:
             self._sounds.frames(self._head, frames.level, self._level)
         starts, ends = refine.stretches(frames.speech)

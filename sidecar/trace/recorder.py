@@ -55,6 +55,7 @@ class Recorder:
         lists = _models(result.turns), _models(result.barge_ins)
         models = b',"turns":%b,"barge_ins":%b,"speech":%b,"media":%b' % (*lists, _model(result.speech), _model(result.media))
         fields = _known({"greeting_ms": result.greeting_ms, "first_agent_rtp_ms": result.first_agent_rtp_ms})
+        models += b"" if result.tracks is None else b',"tracks":' + _model(result.tracks)
         return self._line("call_measured", fields, now, wall, models)
 
     def closed(self, now: Mono, wall: Wall) -> bytes:

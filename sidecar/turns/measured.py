@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from control.contract.call import BargeIn, Media, Speech, Turn
+from control.contract.facts import Tracks
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +20,5 @@ class Measured:
     """200 OK → first agent speech."""
     first_agent_rtp_ms: float | None
     """Call time of the agent's first RTP packet; negative for early media."""
+    tracks: Tracks | None = None
+    """What can be drawn of both sides."""

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from control.contract.call import Media, RelayDelay, Turn
+from control.contract.facts import Tracks
 from sidecar.clocks import Mono
 from sidecar.media.codec import Codec
 from sidecar.media.hearsay import Hearsay
@@ -181,6 +182,10 @@ class Measurement:
             media=self._media(answered, duration, holds, Media(tap_dropped=tap_dropped, refused=refused, relay_delay=relay_delay)),
             greeting_ms=round(agent[0].start, 1) if agent else None,
             first_agent_rtp_ms=None if first is None or self._answered is None else round((first - answered) * 1000, 3),
+            tracks=Tracks(
+                caller=self._sides["A"].drawn(answered, duration, caller),
+                agent=self._sides["B"].drawn(answered, duration, agent),
+            ),
         )
 
     def _media(self, answered: Mono, duration: float, holds: list[Span], media: Media) -> Media:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
+from math import ceil
 
 from control.contract.call import Dtmf, Stream
+from control.contract.facts import Levels, Track
 from sidecar.clocks import Mono
 from sidecar.media import mos
 from sidecar.media.decode import RATE
@@ -15,6 +18,10 @@ from sidecar.speech.track import SpeechTrack
 from sidecar.turns.settings import MeasureSettings
 from sidecar.turns.spans import Span
 from sidecar.turns.stereo import Channel
+
+_MOST_LEVELS = 2400
+_LEAST_STEP_MS = 100.0
+_UNHEARD_DB = -96
 
 
 class Side:
@@ -137,6 +144,28 @@ class Side:
     def silent(self) -> bool:
         """Nothing was to be heard: no speech and, where that is listened for, no other sound."""
         return not self.track.segments() and not (self._sounds is not None and self._sounds.onsets)
+
+    def drawn(self, answered: Mono, duration_ms: float, spans: Sequence[Span]) -> Track:
+        """What can be drawn of the party in a call of `duration_ms`, its speech being `spans`."""
+        segments = [(round(span.start, 1), round(span.end, 1)) for span in spans]
+        if self.stream.origin is None or not self.stream.analysed or duration_ms <= 0:
+            return Track(segments=segments)
+        losses = [(self.call_time(start, answered), self.call_time(end, answered)) for start, end in self.track.picture.losses]
+        lost = [(round(max(0.0, start), 1), round(min(end, duration_ms), 1)) for start, end in losses if end > 0 and start < duration_ms]
+        return Track(segments=segments, levels=self._levels(answered, duration_ms), lost=lost)
+
+    def _levels(self, answered: Mono, duration_ms: float) -> Levels:
+        """Levels in steps of call time: those of the stream count wherever they reach into, and the loudest in a place stays."""
+        step_ms = max(_LEAST_STEP_MS, duration_ms / _MOST_LEVELS)
+        levels = [_UNHEARD_DB] * max(1, ceil(duration_ms / step_ms))
+        width, known = self.track.picture.levels(2 * _MOST_LEVELS)
+        for i, level in enumerate(known):
+            start = self.call_time(i * width, answered)
+            first = int(start // step_ms)
+            last = int((start + width * 1000 / RATE - 1.0) // step_ms)
+            for place in range(max(0, first), min(last + 1, len(levels))):
+                levels[place] = max(level, levels[place])
+        return Levels(from_ms=0.0, step_ms=step_ms, db=levels)
 
     def describe(self) -> dict[str, object]:
         """Stream and speech so far."""

@@ -148,8 +148,10 @@ export function marks(told, frame) {
     .flatMap((side) => (call.media[side]?.dtmf ?? []).map((each) => ({ ...each, side, at: each.start_ms + told.answered })))
     .filter((each) => inside(each.at));
   const lost = ["caller", "agent"]
-    .flatMap((side) => (told.tracks?.[side]?.lost ?? []).map(([at, packets]) => ({ side, packets, at: at + told.answered })))
-    .filter((each) => inside(each.at));
+    .flatMap((side) =>
+      (told.tracks?.[side]?.lost ?? []).map(([start, end]) => ({ side, start: start + told.answered, end: end + told.answered })),
+    )
+    .filter((each) => each.end >= frame.t0 && each.start <= frame.t1);
   const barges = call.barge_ins
     .map((each) => ({
       ...each,
@@ -163,11 +165,11 @@ export function marks(told, frame) {
     lost.map((each) =>
       s("rect", {
         class: "loss",
-        x: frame.x(each.at) - 1,
+        x: frame.x(each.start) - 1,
         y: LANES[each.side] + LANES.speech - 8,
-        width: 2.5,
+        width: Math.max(2.5, frame.x(each.end) - frame.x(each.start)),
         height: 8,
-        data: { tip: `${each.packets} ${each.packets === 1 ? "packet" : "packets"} of the ${each.side} lost` },
+        data: { tip: `audio of the ${each.side} lost, ${stretch(each.end - each.start)}` },
       }),
     ),
     together(keys, frame).map((each) =>

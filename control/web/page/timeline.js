@@ -249,7 +249,7 @@ function legend() {
     item("slow", "to 1.5 s"),
     item("bad", "longer"),
     item("sdk", "as the SDK reports"),
-    item("loss", "lost packets"),
+    item("loss", "lost audio"),
     item("barge", "caller speaks up"),
   );
 }

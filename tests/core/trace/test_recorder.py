@@ -90,6 +90,7 @@ def measured_lines() -> list[bytes]:
         media=Media(caller=Stream(), agent=Stream(codec="PCMU", packets=5), tap_dropped=0, refused=1, relay_delay=RelayDelay(p50_us=80.0)),
         greeting_ms=12.5,
         first_agent_rtp_ms=None,
+        tracks=f.Tracks(caller=f.Track(segments=[(1.0, 2.0)], levels=f.Levels(from_ms=0.0, step_ms=100.0, db=[-20]), lost=[(1.5, 1.7)])),
     )
     return [
         recorder.media_opened("A", "PCMU", OURS, ("2001:db8::7", 4000), Mono(1.0), WALL),
@@ -108,6 +109,8 @@ def test_figures_cross_whole_and_lines_are_numbered_and_timed_from_the_first() -
     assert isinstance(final, f.CallMeasured)
     assert (final.turns, final.barge_ins[0].latency_ms, final.media.agent.packets, final.media.refused) == ([TURN], 200, 5, 1)
     assert (final.greeting_ms, final.first_agent_rtp_ms) == (12.5, None)
+    assert final.tracks is not None
+    assert (final.tracks.caller.segments, final.tracks.caller.levels) == ([(1.0, 2.0)], f.Levels(from_ms=0.0, step_ms=100.0, db=[-20]))
     assert isinstance(closed, f.CallClosed)
     assert [fact.seq for fact in (opened, turn, final, closed)] == [1, 2, 3, 4]
     assert [fact.elapsed_ms for fact in (opened, turn, final, closed)] == [0.0, 1000.0, 2000.0, 3500.0]

@@ -290,3 +290,47 @@ def test_batches_give_the_same_figures_as_single_packets() -> None:
     for batch in batches([("A" if leg == "A" else "B", data, Mono(at)) for leg, at, data in sent], 0.2):
         call.packets(batch)
     assert finished(call, TALK.seconds) == singly
+
+
+def test_what_is_drawn_lies_where_the_speech_is() -> None:
+    result, _ = measured(spoken(TALK), TALK.seconds)
+    assert result.tracks is not None
+    for track, truth in ((result.tracks.caller, TALK.caller.spans), (result.tracks.agent, TALK.agent.spans)):
+        assert track.levels is not None
+        assert track.levels.step_ms == 100.0
+        assert len(track.levels.db) == np.ceil(TALK.seconds * 10)
+        assert track.lost == []
+        heard = np.zeros(len(track.levels.db), bool)
+        for start, end in truth:
+            inner = track.levels.db[int(start // 100) + 1 : int(end // 100)]
+            assert max(inner) > -40, "speech is loud"
+            heard[max(0, int(start // 100) - 1) : int(end // 100) + 2] = True
+        assert max(np.array(track.levels.db)[~heard]) < -60, "and pauses are not"
+        starts = [start for start, _ in track.segments]
+        assert all(min(abs(start - seen) for seen in starts) < 60 for start, _ in truth)
+    assert result.tracks.caller.segments[0][0] == pytest.approx(result.turns[0].caller_start_ms, abs=0.1)
+
+
+def test_what_never_arrived_is_drawn_where_it_is_missing() -> None:
+    packets = [each for each in spoken(TALK) if each[0] == "B" or not ANSWER + 3.0 <= each[1] < ANSWER + 3.4]
+    result, _ = measured(packets, TALK.seconds)
+    assert result.tracks is not None
+    (loss,) = result.tracks.caller.lost
+    assert loss == pytest.approx((3000.0, 3400.0), abs=25)
+    assert result.tracks.agent.lost == []
+
+
+def test_a_long_call_is_drawn_with_few_levels() -> None:
+    call = opened()
+    call.answered(Mono(ANSWER))
+    quiet = b"\xff" * 160
+    for i in range(50 * 600):
+        header = struct.pack("!BBHII", 0x80, 0, i & 0xFFFF, i * 160, 7)
+        call.packet("A", header + quiet, Mono(ANSWER + i * 0.02))
+    result = finished(call, 600.0)
+    assert result.tracks is not None
+    assert result.tracks.caller.levels is not None
+    assert len(result.tracks.caller.levels.db) == 2400
+    assert result.tracks.caller.levels.step_ms == 250.0
+    assert set(result.tracks.caller.levels.db) == {-96}
+    assert result.tracks.agent.levels is None, "who sent nothing has no levels"

@@ -167,11 +167,11 @@ def figures(turns: Sequence[dict[str, Any]], call_ms: float) -> dict[str, Any]:
             "agent": stream | {"ssrcs": ["0a0b0c0d"]},
             "relay_delay": {"p50_us": 41.0, "p99_us": 160.0},
         },
-        "tracks": {"caller": track(caller, call_ms, lost=[(call_ms * 0.4, 3)]), "agent": track(agent, call_ms)},
+        "tracks": {"caller": track(caller, call_ms, lost=[(call_ms * 0.4, call_ms * 0.4 + 60)]), "agent": track(agent, call_ms)},
     }  # fmt: skip
 
 
-def track(segments: Sequence[tuple[float, float]], call_ms: float, *, lost: Sequence[tuple[float, int]] = ()) -> dict[str, Any]:
+def track(segments: Sequence[tuple[float, float]], call_ms: float, *, lost: Sequence[tuple[float, float]] = ()) -> dict[str, Any]:
     """Speech with levels that rise and fall as syllables do."""
     step = max(50.0, call_ms / 2400)
     count = int(call_ms / step)

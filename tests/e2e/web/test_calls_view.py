@@ -34,6 +34,8 @@ def test_a_live_call_appears_and_is_linked_without_a_reload(page: Page, site: Si
     for turn in call["turns"]:
         shown = page.locator(f".turns tr[data-turn='{turn['n']}'] td[data-name=wire]")
         expect(shown).to_have_text(f"{round(turn['response_latency_ms']):,} ms")
+    expect(page.locator(".level.caller")).to_have_count(1)
+    expect(page.locator(".speech.agent")).to_have_count(len(site.get(f"/v1/calls/{call['id']}/timeline")["tracks"]["agent"]["segments"]))
     expect(page.locator(".hops .seen")).to_have_count(4)
 
 
