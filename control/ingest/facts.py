@@ -123,15 +123,19 @@ async def accept_all(store: Store, batches: Sequence[f.FactBatch], now: int, *, 
     return await store.run(work)
 
 
-async def trace(conn: AsyncConnection, call_id: str, *, only: str | None = None, besides: str | None = None) -> list[f.Fact]:
-    """The stored facts of a call in order: all, `only` those of one kind, or all `besides` that kind."""
+async def trace(conn: AsyncConnection, call_id: str, *, besides: str | None = None) -> list[f.Fact]:
+    """The stored facts of a call in order: all, or all `besides` those of a kind."""
+    return [f.FACT.validate_json(doc) for doc in await documents(conn, call_id, besides=besides)]
+
+
+async def documents(conn: AsyncConnection, call_id: str, *, only: str | None = None, besides: str | None = None) -> Sequence[str]:
+    """The same as JSON, as it is stored; `only` those of a kind."""
     wanted = sa.select(facts.c.doc).where(facts.c.call == call_id)
     if only is not None:
         wanted = wanted.where(facts.c.kind == only)
     if besides is not None:
         wanted = wanted.where(facts.c.kind != besides)
-    docs = await conn.scalars(wanted.order_by(facts.c.seq))
-    return [f.FACT.validate_json(doc) for doc in docs]
+    return (await conn.scalars(wanted.order_by(facts.c.seq))).all()
 
 
 async def live_calls(conn: AsyncConnection) -> list[Call]:

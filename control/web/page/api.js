@@ -59,8 +59,32 @@ export async function send(method, path, body, signal) {
 }
 
 /** The answer as it comes, for one that is told in steps. */
-export async function stream(method, path, body, signal) {
-  return ask(path, { method, signal, body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
+export async function stream(method, path, body, signal, accept) {
+  return ask(path, { method, signal, body: JSON.stringify(body), headers: { "Content-Type": "application/json", Accept: accept } });
+}
+
+/** The document at `path` with its entity tag, and what takes its place if nobody changed it meanwhile. */
+export async function getTagged(path, signal) {
+  const answer = await ask(path, { signal });
+  return { tag: answer.headers.get("ETag"), body: await answer.json() };
+}
+
+export async function putTagged(path, body, tag, signal) {
+  const answer = await ask(path, {
+    method: "PUT",
+    signal,
+    body: JSON.stringify(body),
+    headers: { "Content-Type": "application/json", "If-Match": tag },
+  });
+  return { tag: answer.headers.get("ETag"), body: await answer.json() };
+}
+
+/** Which operations this control offers, as `METHOD /path`: an older one lacks some. */
+export async function operations() {
+  const told = await get("/openapi.json");
+  return new Set(
+    Object.entries(told.paths).flatMap(([path, methods]) => Object.keys(methods).map((name) => `${name.toUpperCase()} ${path}`)),
+  );
 }
 
 export function query(values) {

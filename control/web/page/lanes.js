@@ -6,10 +6,9 @@ import { felt, moment, ms, stretch } from "./format.js";
 import { BARGE_INS, BARGE_SAYS } from "./words.js";
 
 const narrow = matchMedia("(max-width: 40rem)");
+const room = () => (narrow.matches ? 44 : 76);
 export const LANES = {
-  get left() {
-    return narrow.matches ? 44 : 76;
-  },
+  left: room(),
   right: 10,
   axis: 20,
   sip: 16,
@@ -22,7 +21,9 @@ export const LANES = {
   bars: 76,
   height: 268,
 };
+narrow.addEventListener("change", () => (LANES.left = room()));
 const FLOOR_DB = -72;
+const MOST_APART = 200;
 
 /** The items of an ordered list that touch the frame. */
 function seen(list, frame, from, to) {
@@ -85,7 +86,7 @@ export function messageTicks(told, frame) {
       s("path", {
         class: `sip${bad ? " bad" : ""}${row.told.request ? " request" : ""}`,
         d: row.rightward ? `M${px - 3} ${y + 2}l6 5l-6 5z` : `M${px + 3} ${y + 2}l-6 5l6 5z`,
-        data: { message: i, tip: plain(`${row.label}, leg ${row.leg}, at ${moment(row.at)} s`) },
+        data: { message: i },
       }),
     );
   });
@@ -97,13 +98,16 @@ export function bands(told, frame) {
     const [left, right] = [Math.max(frame.x(start), LANES.left), Math.min(frame.x(end), frame.w - LANES.right)];
     return s("rect", { class: css, x: left, y, width: Math.max(1, right - left), height, rx: 2, data: { tip, start, end } });
   };
-  const side = (name) =>
-    seen(
+  const side = (name) => {
+    const found = seen(
       told[name],
       frame,
       (each) => each[0],
       (each) => each[1],
-    ).map((each) => rect(`speech ${name}`, each, LANES[name], LANES.speech, `${name} speaks ${stretch(each[1] - each[0])}`));
+    );
+    if (found.length > MOST_APART) return s("path", { class: `speech ${name}`, d: together(found, frame, LANES[name]) });
+    return found.map((each) => rect(`speech ${name}`, each, LANES[name], LANES.speech, `${name} speaks ${stretch(each[1] - each[0])}`));
+  };
   const both = seen(
     told.overlaps,
     frame,
@@ -118,6 +122,16 @@ export function bands(told, frame) {
       ? rect("chosen", [one.start, one.end], LANES.axis, LANES.height - LANES.axis, sentence(one))
       : null;
   return s("g", {}, chosen, side("caller"), side("agent"), both);
+}
+
+/** So many stretches that nobody tells one from the next: one shape. */
+function together(found, frame, y) {
+  const each = ([start, end]) => {
+    const left = Math.max(frame.x(start), LANES.left).toFixed(1);
+    const width = Math.max(0.5, Math.min(frame.x(end), frame.w - LANES.right) - left).toFixed(1);
+    return `M${left} ${y}h${width}v${LANES.speech}h-${width}z`;
+  };
+  return found.map(each).join("");
 }
 
 /** Levels as a mirrored shape around the middle of the lane. */
@@ -172,7 +186,7 @@ export function marks(told, frame) {
         data: { tip: `audio of the ${each.side} lost, ${stretch(each.end - each.start)}` },
       }),
     ),
-    together(keys, frame).map((each) =>
+    joined(keys, frame).map((each) =>
       s(
         "g",
         { class: "key", data: { tip: plain(`${each.digits.length > 1 ? "keys" : "key"} ${each.digits} of the ${each.side}`) } },
@@ -194,7 +208,7 @@ export function marks(told, frame) {
 }
 
 /** Keys so close that their marks would cover each other share one. */
-function together(keys, frame) {
+function joined(keys, frame) {
   const found = [];
   for (const { digit, side, at } of keys) {
     const px = frame.x(at);
@@ -237,7 +251,7 @@ export function latencyBars(told, frame) {
       });
     return s(
       "g",
-      { class: "turn", data: { turn: turn.n, tip: sentence(each) } },
+      { class: "turn", data: { turn: turn.n } },
       s("rect", { class: `bar felt ${css}`, x: from, y: base - height, width, height }),
       hollow,
       fits && s("text", { class: "value", x: from + width / 2, y: base - height - 3 }, text),
@@ -252,6 +266,13 @@ export function latencyBars(told, frame) {
     told.turns.length > 0 && s("text", { class: "tick", x: LANES.left - 3, y: limit + 3, "text-anchor": "end" }, "800"),
     shown.map(bar),
   );
+}
+
+/** What a mark in the lanes stands for, in words. */
+export function meaning(told, mark) {
+  if (mark.dataset.turn) return sentence(told.turns.find((each) => each.turn.n === Number(mark.dataset.turn)));
+  const row = told.messages[Number(mark.dataset.message)];
+  return row ? plain(`${row.label}, leg ${row.leg}, at ${moment(row.at)} s`) : mark.dataset.tip;
 }
 
 /** The whole call in little, with the frame marked. */

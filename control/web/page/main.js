@@ -1,18 +1,23 @@
 // Where an address leads, who may come in, and the keys that work everywhere.
 
-import { Refused, forgetToken, hasToken, session, useToken } from "./api.js";
+import { Refused, forgetToken, hasToken, operations, session, useToken } from "./api.js";
 import * as call from "./call.js";
 import * as calls from "./calls.js";
+import * as deliveries from "./deliveries.js";
 import { h, say } from "./dom.js";
 import { live, state, watch } from "./live.js";
+import * as routes from "./routes.js";
+import * as sidecars from "./sidecars.js";
 import { themeButton } from "./theme.js";
+import * as verify from "./verify.js";
 
+const showCalls = (main, place, signal) => (place.id ? call : calls).show(main, place, signal);
 const VIEWS = [
-  {
-    name: "calls",
-    title: "Calls",
-    show: (main, place, signal) => (place.id ? call.show(main, place, signal) : calls.show(main, place, signal)),
-  },
+  { name: "calls", title: "Calls", show: showCalls, needs: "GET /v1/calls" },
+  { name: "deliveries", title: "Deliveries", show: deliveries.show, needs: "GET /v1/deliveries" },
+  { name: "sidecars", title: "Sidecars", show: sidecars.show, needs: "GET /v1/sidecars" },
+  { name: "routes", title: "Routes", show: routes.show, needs: "PUT /v1/routes" },
+  { name: "verify", title: "Verify", show: verify.show, needs: "POST /v1/verify" },
 ];
 const KEYS = [
   ["↑ ↓ or j k", "next and previous row"],
@@ -35,6 +40,13 @@ export function place() {
   return { view: view || "calls", id, query: new URLSearchParams(query) };
 }
 
+function mark() {
+  for (const link of document.querySelectorAll("#nav a")) {
+    if (link.dataset.view === place().view) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+}
+
 async function go() {
   if (location.hash === "#main") return;
   leaving.abort();
@@ -42,10 +54,7 @@ async function go() {
   const { signal } = (leaving = new AbortController());
   const here = place();
   const view = VIEWS.find((each) => each.name === here.view) ?? VIEWS[0];
-  for (const link of document.querySelectorAll("#nav a")) {
-    if (link.dataset.view === view.name) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
-  }
+  mark();
   document.title = `${view.title} · Trunkside`;
   try {
     await view.show(main, here, signal);
@@ -124,9 +133,16 @@ function showState() {
   lamp.title = state === "on" ? "Changes appear as they happen" : "The stream of events is down: trying again";
 }
 
-document
-  .getElementById("nav")
-  .append(...VIEWS.map((view) => h("li", {}, h("a", { href: `#/${view.name}`, data: { view: view.name } }, view.title))));
+/** Name the views that this control has something to show in: an older one lacks some operations. */
+async function menu() {
+  const offered = await operations();
+  const items = VIEWS.filter((view) => offered.has(view.needs));
+  document
+    .getElementById("nav")
+    .append(...items.map((view) => h("li", {}, h("a", { href: `#/${view.name}`, data: { view: view.name } }, view.title))));
+  mark();
+}
+
 themeButton(document.getElementById("theme"));
 document.getElementById("help").addEventListener("click", help);
 const leave = document.getElementById("leave");
@@ -141,5 +157,6 @@ live.addEventListener("state", showState);
 showState();
 addEventListener("hashchange", go);
 addEventListener("keydown", keys);
+menu().catch((error) => say(error.message));
 watch();
 go();

@@ -5,11 +5,25 @@ import { reportedByTurn } from "./figures.js";
 import { count, felt, moment, ms, percent, signed, stretch } from "./format.js";
 import { BARGE_INS, BARGE_SAYS } from "./words.js";
 
-/** Fill the section with the call's turns; returns {mark(n)}. */
+const CHUNK = 100;
+
+/** Fill the section with the call's turns; returns {mark(n)}. What lies below the fold is made when there is time. */
 export function turns(host, call, onTurn) {
   const reported = reportedByTurn(call);
   const most = Math.max(1000, ...call.turns.map((turn) => turn.response_latency_ms));
-  const rows = call.turns.map((turn) => row(turn, reported.get(turn.n), most, onTurn));
+  const rows = [];
+  const body = h("tbody");
+  const make = (until) => {
+    const fresh = call.turns.slice(rows.length, until).map((turn) => row(turn, reported.get(turn.n), most, onTurn));
+    rows.push(...fresh);
+    body.append(...fresh);
+  };
+  const later = () => {
+    make(rows.length + CHUNK);
+    if (rows.length < call.turns.length && body.isConnected) requestIdleCallback(later);
+  };
+  make(CHUNK);
+  if (rows.length < call.turns.length) requestIdleCallback(later);
   const names = ["Turn", "At, s", "Caller", "Wire", "SDK", "Wire − SDK", "Agent", ""];
   const head = h(
     "thead",
@@ -20,24 +34,27 @@ export function turns(host, call, onTurn) {
       names.map((name, i) => h("th", { scope: "col", class: i && i < 7 ? "n" : "" }, name)),
     ),
   );
-  const table = h(
-    "div",
-    { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "turns" },
-    h("table", {}, head, h("tbody", {}, rows)),
-  );
+  const table = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "turns" }, h("table", {}, head, body));
   const speech = call.speech;
   const sums =
     speech.agent_ms + speech.caller_ms > 0
       ? h(
           "p",
           { class: "dim" },
-          `Caller ${stretch(speech.caller_ms)}, agent ${stretch(speech.agent_ms)} (talk ratio ${speech.talk_ratio === null ? "–" : speech.talk_ratio.toFixed(2)}), both ${stretch(speech.overlap_ms)}, silence ${stretch(speech.silence_ms)}, dead air ${speech.dead_air}.`,
+          [
+            `Caller ${stretch(speech.caller_ms)}`,
+            `agent ${stretch(speech.agent_ms)} (talk ratio ${speech.talk_ratio === null ? "–" : speech.talk_ratio.toFixed(2)})`,
+            `both ${stretch(speech.overlap_ms)}`,
+            `silence ${stretch(speech.silence_ms)}`,
+            `dead air ${speech.dead_air}`,
+          ].join(", "),
         )
       : null;
   const nothing = h("p", { class: "dim" }, call.answered_at ? "No turn was measured." : "The call was not answered.");
   put(host, h("h2", { id: "turns" }, "Turns"), call.turns.length ? table : nothing, sums, barges(call));
   return {
     mark(n) {
+      make(call.turns.length);
       for (const each of rows) each.classList.toggle("chosen", Number(each.dataset.turn) === n);
       const chosen = rows.find((each) => Number(each.dataset.turn) === n);
       const box = host.querySelector(".scroll");

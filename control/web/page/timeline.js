@@ -3,7 +3,7 @@
 import { h, s, say } from "./dom.js";
 import { overlaps, reportedByTurn, segments, sentence } from "./figures.js";
 import { duration, ms, stretch } from "./format.js";
-import { LANES, axis, bands, latencyBars, levels, marks, messageTicks, overview } from "./lanes.js";
+import { LANES, axis, bands, latencyBars, levels, marks, meaning, messageTicks, overview } from "./lanes.js";
 
 const LEAST_WINDOW = 200;
 
@@ -67,7 +67,8 @@ export function timeline({ onTurn, onSeek, onMessage }) {
   );
   const element = h("div", { class: "timeline", tabindex: "0", role: "group", "aria-label": "Timeline" }, bar, strip, stage, legend());
 
-  const width = () => Math.max(200, stage.clientWidth);
+  let known = 800; // the stage's width as the observer saw it last: to ask would mean to lay out anew
+  const width = () => known;
   const x = (at) => LANES.left + ((at - view.t0) / (view.t1 - view.t0)) * (width() - LANES.left - LANES.right);
   const at = (px) => view.t0 + ((px - LANES.left) / (width() - LANES.left - LANES.right)) * (view.t1 - view.t0);
 
@@ -130,9 +131,9 @@ export function timeline({ onTurn, onSeek, onMessage }) {
     const px = event.clientX - box.left;
     if (px < LANES.left) return (hair.hidden = tip.hidden = true);
     place(hair, at(px));
-    const target = event.target.closest("[data-tip]");
+    const target = event.target.closest("[data-turn], [data-message], [data-tip]");
     tip.hidden = false;
-    tip.textContent = target ? target.dataset.tip : stretchAt(at(px));
+    tip.textContent = target ? meaning(told, target) : stretchAt(at(px));
     const left = Math.max(4, Math.min(px + 12, width() - tip.offsetWidth - 4));
     tip.style.transform = `translate(${left}px, ${Math.min(event.clientY - box.top + 16, LANES.height - 10)}px)`;
     return undefined;
@@ -206,7 +207,10 @@ export function timeline({ onTurn, onSeek, onMessage }) {
     event.preventDefault();
     work();
   });
-  new ResizeObserver(schedule).observe(stage);
+  new ResizeObserver(([entry]) => {
+    known = Math.max(200, entry.contentRect.width);
+    draw();
+  }).observe(stage);
 
   return {
     element,

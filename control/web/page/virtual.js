@@ -11,10 +11,15 @@ export function virtual({ height, label, id, draw, chosen, hovered }) {
   let items = [];
   let made = new Map();
   let at = -1;
+  let [top, room] = [0, 0]; // as they were last seen: to ask the box would mean to lay out anew
 
+  const scrollTo = (to) => {
+    top = Math.max(0, Math.min(items.length * height - room, to));
+    box.scrollTop = top;
+  };
   const paint = () => {
-    const first = Math.max(0, Math.floor(box.scrollTop / height) - SPARE);
-    const last = Math.min(items.length, Math.ceil((box.scrollTop + box.clientHeight) / height) + SPARE);
+    const first = Math.max(0, Math.floor(top / height) - SPARE);
+    const last = Math.min(items.length, Math.ceil((top + room) / height) + SPARE);
     const kept = new Map();
     const fresh = [];
     for (let i = first; i < last; i += 1) {
@@ -39,10 +44,10 @@ export function virtual({ height, label, id, draw, chosen, hovered }) {
     else box.removeAttribute("aria-activedescendant");
   };
   const reveal = (i, middle = false) => {
-    const top = i * height;
-    if (middle) box.scrollTop = top - box.clientHeight / 2;
-    else if (top < box.scrollTop) box.scrollTop = top;
-    else if (top + height > box.scrollTop + box.clientHeight) box.scrollTop = top + height - box.clientHeight;
+    const own = i * height;
+    if (middle) scrollTo(own - room / 2);
+    else if (own < top) scrollTo(own);
+    else if (own + height > top + room) scrollTo(own + height - room);
     paint();
   };
   const choose = (i, middle = false) => {
@@ -52,7 +57,16 @@ export function virtual({ height, label, id, draw, chosen, hovered }) {
     chosen(items[at], at);
   };
   let frame = 0;
-  box.addEventListener("scroll", () => (frame ||= requestAnimationFrame(() => ((frame = 0), paint()))), { passive: true });
+  box.addEventListener(
+    "scroll",
+    () =>
+      (frame ||= requestAnimationFrame(() => {
+        frame = 0;
+        top = box.scrollTop;
+        paint();
+      })),
+    { passive: true },
+  );
   box.addEventListener("click", (event) => {
     const row = event.target.closest("[data-i]");
     if (row) choose(Number(row.dataset.i));
@@ -63,7 +77,7 @@ export function virtual({ height, label, id, draw, chosen, hovered }) {
   });
   box.addEventListener("pointerleave", () => hovered?.(null, null));
   box.addEventListener("keydown", (event) => {
-    const page = Math.max(1, Math.floor(box.clientHeight / height) - 1);
+    const page = Math.max(1, Math.floor(room / height) - 1);
     const to = {
       ArrowDown: at + 1,
       j: at + 1,
@@ -78,7 +92,10 @@ export function virtual({ height, label, id, draw, chosen, hovered }) {
     event.preventDefault();
     choose(to);
   });
-  new ResizeObserver(paint).observe(box);
+  new ResizeObserver(([entry]) => {
+    room = entry.contentRect.height;
+    paint();
+  }).observe(box);
   return {
     element: box,
     choose,

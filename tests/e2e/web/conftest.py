@@ -135,7 +135,14 @@ def seed(site: Site) -> None:
                 "metadata": {"e2e_latency": claimed},
             },
         ]
-    site.report("seeded-1", sip_call_id=linked.sip_call_id, transcript_with_tool_calls=segments)
+    began = int(linked.trace.started.timestamp())
+    site.report(
+        "seeded-1",
+        sip_call_id=linked.sip_call_id,
+        start_timestamp=began,
+        end_timestamp=began + 82,
+        transcript_with_tool_calls=segments,
+    )
     busy = Story(BUSY, "busy@evaluator.example", seconds_ago=400, token=None)
     site.tell(busy.refuse("486 Busy Here", "rejected", "203.0.113.7:5060 answered 486 Busy Here"))
     site.tell(Story(HOSTILE, HOSTILE_CALL_ID, seconds_ago=200, caller=HOSTILE_FROM, kind="production", token=None).set_up().hang_up(4000))
