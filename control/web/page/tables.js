@@ -24,7 +24,7 @@ export function turns(host, call, onTurn) {
   };
   make(CHUNK);
   if (rows.length < call.turns.length) requestIdleCallback(later);
-  const names = ["Turn", "At, s", "Caller", "Wire", "SDK", "Wire − SDK", "Agent", ""];
+  const names = ["Turn", "At, s", "Caller", "Wire", "SDK", "Wire − SDK", "Agent", "Notes"];
   const head = h(
     "thead",
     {},
@@ -34,7 +34,7 @@ export function turns(host, call, onTurn) {
       names.map((name, i) => h("th", { scope: "col", class: i && i < 7 ? "n" : "" }, name)),
     ),
   );
-  const table = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "turns" }, h("table", {}, head, body));
+  const table = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "All turns" }, h("table", {}, head, body));
   const speech = call.speech;
   const sums =
     speech.agent_ms + speech.caller_ms > 0
@@ -125,6 +125,11 @@ export function media(call) {
     ["lost", (one) => `${count(one.lost)} (${percent(one.loss_pct)})`],
     ["jitter", (one) => ms(one.jitter_ms, 1)],
     ["MOS-LQ", (one) => (one.mos_lq === null ? "–" : one.mos_lq.toFixed(2))],
+    ["round trip", (one) => (one.round_trip_ms?.n ? ms(one.round_trip_ms.p50, 1) : "–")],
+    [
+      "worst 5 s",
+      (one) => (one.worst_interval ? `${percent(one.worst_interval.loss_pct)} lost at ${moment(one.worst_interval.start_ms)} s` : "–"),
+    ],
     ["reordered, doubled", (one) => `${count(one.reordered)}, ${count(one.duplicates)}`],
     ["SSRC", (one) => one.ssrcs.join(" ") || "–"],
     ["keys", (one) => one.dtmf.map((each) => each.digit).join(" ") || "–"],
@@ -151,11 +156,19 @@ export function media(call) {
       ),
     ),
   );
+  const noticed = call.media.findings ?? [];
   const delay = call.media.relay_delay;
   const own = [
     delay.p50_us !== null && `Trunkside itself delayed a packet by ${delay.p50_us} µs (p99 ${delay.p99_us} µs)`,
     call.media.tap_dropped > 0 && `the analysis missed ${count(call.media.tap_dropped)} packets`,
     call.media.refused > 0 && `${count(call.media.refused)} packets came from strangers and were refused`,
   ].filter(Boolean);
-  return [h("h2", { id: "media" }, "Media"), table, own.length > 0 && h("p", { class: "dim" }, `${own.join("; ")}.`)];
+  const heard =
+    noticed.length > 0 &&
+    h(
+      "ul",
+      { class: "findings" },
+      noticed.map((each) => h("li", {}, h("b", {}, each.name.replaceAll("_", " ")), ": ", h("bdi", {}, each.detail))),
+    );
+  return [h("h2", { id: "media" }, "Media"), heard, table, own.length > 0 && h("p", { class: "dim" }, `${own.join("; ")}.`)];
 }

@@ -90,6 +90,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         control_settings = {
             "listen": f"{host}:{port}",
             "database": "sqlite+aiosqlite:///control.db",
+            "enrich_wait_s": 1,
             "evaluator": {"base_url": stand_ins.api.base_url, "api_key": KEY, "workspace_id": WORKSPACE, "agent_id": AGENT},
         }
         sidecar_settings = {

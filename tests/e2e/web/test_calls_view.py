@@ -33,7 +33,7 @@ def test_a_live_call_appears_and_is_linked_without_a_reload(page: Page, site: Si
     expect(page.locator(".turns tbody tr")).to_have_count(2)
     for turn in call["turns"]:
         shown = page.locator(f".turns tr[data-turn='{turn['n']}'] td[data-name=wire]")
-        expect(shown).to_have_text(f"{round(turn['response_latency_ms']):,} ms")
+        expect(shown).to_have_text(f"{int(turn['response_latency_ms'] + 0.5):,} ms")
     expect(page.locator(".level.caller")).to_have_count(1)
     expect(page.locator(".speech.agent")).to_have_count(len(site.get(f"/v1/calls/{call['id']}/timeline")["tracks"]["agent"]["segments"]))
     expect(page.locator(".hops .seen")).to_have_count(4)
