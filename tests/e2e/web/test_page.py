@@ -13,7 +13,18 @@ from tests.e2e.web.conftest import BIG, BUSY, HOSTILE, LINKED, LIVE, Site, contr
 from tests.support.product import get_json
 
 pytestmark = pytest.mark.peer
-VIEWS = ("calls", f"calls/{LINKED}", f"calls/{BUSY}", f"calls/{HOSTILE}", f"calls/{LIVE}", "calls?route=nowhere", "deliveries", "sidecars")
+VIEWS = (
+    "calls",
+    f"calls/{LINKED}",
+    f"calls/{BUSY}",
+    f"calls/{HOSTILE}",
+    f"calls/{LIVE}",
+    "calls?route=nowhere",
+    "deliveries",
+    "sidecars",
+    "routes",
+    "verify",
+)
 WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}}
 
 
@@ -34,7 +45,7 @@ def ready(page: Page) -> None:
     )
 
 
-@pytest.mark.parametrize(("scheme", "width", "views"), [("light", 1360, VIEWS), ("dark", 360, (*VIEWS[:3], *VIEWS[-2:]))])
+@pytest.mark.parametrize(("scheme", "width", "views"), [("light", 1360, VIEWS), ("dark", 360, (*VIEWS[:3], *VIEWS[-3:]))])
 def test_every_view_is_accessible_and_fits(browser: Browser, site: Site, scheme: str, width: int, views: tuple[str, ...]) -> None:
     with opened(browser, site.url, color_scheme=scheme, viewport={"width": width, "height": 900}) as (page, _):
         for view in views:
