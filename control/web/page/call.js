@@ -1,6 +1,7 @@
 // One call: what became of it and why, its ladder, its media on the same clock, its identity, its figures.
 
-import { get } from "./api.js";
+import { get, send } from "./api.js";
+import { sure } from "./asking.js";
 import { result, verdict as verdictChip } from "./chips.js";
 import { h, paced, plain, put, say } from "./dom.js";
 import { latencies } from "./figures.js";
@@ -9,6 +10,7 @@ import { duration, exactly, felt, ms, party, percent, when } from "./format.js";
 import { ladder } from "./ladder.js";
 import { live } from "./live.js";
 import { message } from "./message.js";
+import { player } from "./player.js";
 import { answeredAt, culprit, steps } from "./steps.js";
 import { media, turns } from "./tables.js";
 import { scene, timeline } from "./timeline.js";
@@ -18,6 +20,17 @@ import { MEND_REASON } from "./words.js";
 export async function show(main, place, signal) {
   const path = `/v1/calls/${encodeURIComponent(place.id)}`;
   const parts = build(main, path);
+  signal.addEventListener("abort", parts.close);
+  addEventListener(
+    "keydown",
+    (event) => {
+      const taken = event.target instanceof Element && event.target.closest("button, a, input, select, textarea, dialog, summary");
+      if (event.key !== " " || taken || !told?.call.media.recording) return;
+      event.preventDefault();
+      parts.toggle();
+    },
+    { signal },
+  );
   let told = null;
   const read = async () => {
     const [call, messages, times, deliveries] = await Promise.all([
@@ -62,10 +75,12 @@ function build(main, path) {
   });
   const media_ = timeline({
     onTurn: (n) => table?.mark(n),
-    onSeek: () => {},
+    onSeek: (at) => sound.seek(at - zero),
     onMessage: (row) => steps_.choose(row),
   });
   let table = null;
+  let zero = 0;
+  const sound = player({ onMove: (time) => media_.playhead(time + zero, true) });
   const files = [
     ["ladder as text", "ladder"],
     ["as SVG", "ladder?format=svg"],
@@ -85,6 +100,7 @@ function build(main, path) {
       "section",
       { class: "timeline-section", "aria-labelledby": "timeline-title" },
       h("h2", { id: "timeline-title" }, "Timeline"),
+      sound.element,
       media_.element,
     ),
     h("div", { class: "two" }, turnTable, h("div", {}, identity, mediaTable)),
@@ -93,6 +109,8 @@ function build(main, path) {
 
   return {
     focusTurn: (n) => media_.focusTurn(n),
+    close: () => sound.close(),
+    toggle: () => sound.toggle(),
     show({ call, messages, times, deliveries }) {
       const rows = steps(call, messages, times);
       const found = rows.filter((row) => row.kind === "message");
@@ -101,7 +119,9 @@ function build(main, path) {
       put(why, reason(call, guilty, steps_));
       const before = chosen ? rows.find((row) => row.kind === chosen.kind && row.at === chosen.at && row.label === chosen.label) : null;
       steps_.show(rows, call);
+      zero = answeredAt(call, times) ?? 0;
       media_.show(scene(call, times, rows, answeredAt(call, times)));
+      sound.show(call, path);
       if (before) steps_.choose(before, false);
       else if (!chosen && found.length) steps_.choose(guilty ?? found[0], Boolean(guilty));
       put(identity, verdict(call, deliveries));
@@ -145,6 +165,7 @@ function heading(call, path, files) {
       result(call),
       verdictChip(call.verdict.outcome),
       h("span", { class: "chip plain" }, `${call.kind}, ${call.direction}`),
+      !call.ended_at && hangUp(path),
     ),
     h(
       "dl",
@@ -158,6 +179,21 @@ function heading(call, path, files) {
       files.map(([name, end]) => file(name, `${path}/${end}`)),
     ),
   ];
+}
+
+/** Ends a live call after a question; what control says against it is shown beside the button. */
+function hangUp(path) {
+  const trouble = h("span", { class: "warn", role: "alert" });
+  const press = async () => {
+    if (!(await sure("Hang up this call? Both sides get a BYE."))) return;
+    try {
+      await send("POST", `${path}/hangup`);
+      say("The call was told to end");
+    } catch (error) {
+      put(trouble, ` ${error.message}`);
+    }
+  };
+  return [h("button", { type: "button", class: "cite", onclick: press }, "Hang up"), trouble];
 }
 
 /** Why it failed, in words, with the message that says so, and what to do. */

@@ -12,6 +12,7 @@ export function message(row, go) {
   const ends = wire.direction === "in" ? [wire.remote, wire.local] : [wire.local, wire.remote];
   const told = parts(wire.text);
   const across = row.twin ? crossing(told.fields, parts(row.twin.message.text).fields) : null;
+  const source = wire.direction === "in"; // the other one of the two is what became of this one
   const copy = h("button", { type: "button", class: "quiet", onclick: () => take(wire.text) }, "Copy");
   const twin = row.twin && h("button", { type: "button", class: "quiet", onclick: () => go(row.twin) }, `On leg ${row.twin.leg}`);
   return h(
@@ -32,11 +33,10 @@ export function message(row, go) {
       h(
         "p",
         { class: "key dim" },
-        h("span", { class: "added" }, "added"),
+        h("span", { class: "added" }, source ? "not carried" : "added"),
         h("span", { class: "changed" }, "changed"),
-        " against leg ",
-        row.twin.leg,
-        across.gone.length ? "; not carried: " : "",
+        source ? ` on the way to leg ${row.twin.leg}` : ` on the way from leg ${row.twin.leg}`,
+        across.gone.length ? (source ? "; added: " : "; not carried: ") : "",
         across.gone.length > 0 && h("bdi", {}, [...new Set(across.gone.map(([name]) => name))].join(", ")),
       ),
   );

@@ -1,6 +1,7 @@
 // The routes of the fleet: shown, edited, put in force as a whole. A password can be set and replaced, never read.
 
 import { Refused, getTagged, putTagged } from "./api.js";
+import { sure } from "./asking.js";
 import { h, put, say } from "./dom.js";
 import { ago, exactly } from "./format.js";
 
@@ -213,23 +214,4 @@ function read(route, form) {
     allow: several("allow"),
     sidecars: several("sidecars"),
   };
-}
-
-/** Ask before something that cannot be taken back. */
-export function sure(question) {
-  return new Promise((resolve) => {
-    const form = h(
-      "form",
-      { method: "dialog", class: "buttons" },
-      h("button", { value: "yes", class: "main" }, "Yes"),
-      h("button", { value: "no", autofocus: true }, "No"),
-    );
-    const dialog = h("dialog", { "aria-label": "Are you sure?" }, h("p", {}, question), form);
-    dialog.addEventListener("close", () => {
-      dialog.remove();
-      resolve(dialog.returnValue === "yes");
-    });
-    document.body.append(dialog);
-    dialog.showModal();
-  });
 }

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.web.conftest import BIG, BUSY, LINKED, LIVE, Site
+from tests.support.product import until
 
 pytestmark = pytest.mark.peer
 
@@ -105,3 +106,20 @@ def test_older_calls_are_shown_when_asked_for(page: Page, site: Site) -> None:
     page.goto("/#/calls?range=all")
     expect(page.locator(f"tr[data-call='{BIG}']")).to_have_count(1)
     expect(page.get_by_role("button", name="Show older calls")).to_be_hidden()
+
+
+def test_a_live_call_is_hung_up_from_the_page(page: Page, site: Site) -> None:
+    until("the sidecar's connection", lambda: any(each["connected"] for each in site.get("/v1/sidecars")["sidecars"]))
+    dialled: Future[str] = Future()
+    talking = site.lab.run(site.lab.call(site.sip, dialled))
+    call_id = dialled.result(20)
+    (call,) = until(
+        "the call in control", lambda: [each for each in site.get(f"/v1/calls?sip_call_id={call_id}")["calls"] if each["answered_at"]]
+    )
+    page.goto(f"/#/calls/{call['id']}")
+    page.get_by_role("button", name="Hang up").click()
+    page.get_by_role("button", name="Yes").click()
+    expect(page.locator(".title .chip").first).to_contain_text("hung-up", timeout=15_000)
+    expect(page.get_by_role("button", name="Hang up")).to_have_count(0)
+    assert site.get(f"/v1/calls/{call['id']}")["ended_by"] == "sidecar"
+    talking.exception(30)
