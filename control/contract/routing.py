@@ -80,6 +80,10 @@ class RouteBase(Strict):
     """Null: as `policies.identity` says."""
     refer: Literal["relay", "refuse"] = "relay"
     """Whether the parties of a call may transfer each other."""
+    record: bool | None = None
+    """Whether calls are recorded; null: as the sidecar's `media.record` says."""
+    srtp: Literal["pass", "plain", "srtp"] = "pass"
+    """SRTP on the agent's leg: as it comes, RTP in any case, or SRTP with keys of the sidecar's."""
 
 
 class RouteGiven(RouteBase):
