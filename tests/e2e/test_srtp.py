@@ -1,0 +1,93 @@
+"""baresip insists on SRTP, the agent knows none: the sidecar ends it, hears both, and shows no key."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import socket
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sidecar.lab.agent import Agent
+from sidecar.lab.script import AgentScript
+from tests.support.product import free_port, get_json, loopback, running, until
+
+MODULES = ("account", "menu", "g711", "aufile", "aubridge", "srtp", "uuid")
+CONFIG = """
+poll_method epoll
+sip_listen {host}:{port}
+call_local_timeout 20
+audio_source aufile,{tone}
+audio_player aubridge,unheard
+module_path {modules}
+"""
+
+
+def folder(tmp_path: Path, host: str, modules: Path) -> Path:
+    """What baresip reads at its start."""
+    home = tmp_path / "baresip"
+    home.mkdir()
+    tone = home / "tone.wav"
+    with wave.open(str(tone), "wb") as wav:
+        wav.setparams((1, 2, 8000, 0, "NONE", ""))
+        wav.writeframes((8000 * np.sin(2 * np.pi * 440 / 8000 * np.arange(20 * 8000))).astype("<i2").tobytes())
+    text = CONFIG.format(host=host, port=free_port(host), modules=modules, tone=tone)
+    (home / "config").write_text(text + "".join(f"module{'_app' if m in ('account', 'menu') else ''} {m}.so\n" for m in MODULES))
+    (home / "accounts").write_text(f"<sip:caller@{host};transport=udp>;regint=0;mediaenc=srtp-mand;audio_codecs=PCMU\n")
+    (home / "contacts").write_text("")
+    return home
+
+
+@pytest.mark.peer
+@pytest.mark.skipif(shutil.which("baresip") is None, reason="needs Debian's baresip-core")
+async def test_srtp_of_baresip_ends_at_the_sidecar(tmp_path: Path) -> None:
+    host, agent = loopback(), Agent(AgentScript())
+    api_port = free_port(host, socket.SOCK_STREAM)
+    api = f"http://{host}:{api_port}"
+    modules = next(Path("/usr/lib").glob("**/baresip/modules"))
+    async with asyncio.TaskGroup() as tasks:
+        await agent.start(tasks)
+        settings: dict[str, Any] = {
+            "sip": {"listen": [f"udp://{host}:0"]},
+            "routes": [{"name": "agent", "target": "sip:agent@{}:{}".format(*agent.ua.address), "record": True, "srtp": "plain"}],
+            "control": {"url": api},
+            "spool": {"path": "spool"},
+            "recordings": {"path": "recordings"},
+            "admin": {"listen": f"{host}:0"},
+        }
+        control = {"listen": f"{host}:{api_port}", "database": "sqlite+aiosqlite:///control.db", "recordings": {"path": "kept"}}
+        with running("control", tmp_path / "control", control), running("sidecar", tmp_path / "sidecar", settings) as sidecar:
+            sip = sidecar.event("ready")["sip"][0].removeprefix("udp://")
+            baresip = await asyncio.create_subprocess_exec(
+                *("baresip", "-f", str(folder(tmp_path, "127.0.0.1", modules)), "-t", "8", "-e", f"d sip:agent@{sip}"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            said = (await asyncio.wait_for(baresip.communicate(), 40))[0].decode("utf-8", "replace")
+            calls = await asyncio.to_thread(until, said, lambda: [c for c in get_json(f"{api}/v1/calls")["calls"] if c["complete"]])
+            call = calls[0]
+            messages = get_json(f"{api}/v1/calls/{call['id']}/messages")["messages"]
+            kept = tmp_path / "control" / "kept" / f"{call['id']}.wav"
+            await asyncio.to_thread(until, "the recording", kept.exists)
+        await agent.stop()
+    assert call["status"] == 200, said
+    caller, spoken = call["media"]["caller"], call["media"]["agent"]
+    assert (caller["codec"], caller["analysed"], caller["lost"]) == ("PCMU", True, 0), said
+    assert min(caller["packets"], spoken["packets"]) > 100
+    assert "SRTP is Enabled" in said
+    assert "incoming rtp for 'audio' established" in said, "what the agent says is opened by baresip"
+    with wave.open(str(kept)) as wav:
+        left = np.frombuffer(wav.readframes(wav.getnframes()), "<i2").reshape(-1, 2)[8000:24000, 0].astype(float)
+    spectrum = np.abs(np.fft.rfft(left * np.hanning(len(left))))
+    assert spectrum.argmax() * 8000 / len(left) == pytest.approx(440, abs=2), "its tone in the clear"
+    offer = next(m["text"] for m in messages if m["text"].startswith("INVITE"))
+    assert "RTP/SAVP" in offer
+    assert "inline:redacted" in offer
+    assert not [m for m in messages if re.search(r"inline:(?!redacted)", m["text"])]
+    assert any("RTP/AVP" in m["text"] and m["text"].startswith("INVITE") for m in messages), "the agent was offered RTP"
