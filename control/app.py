@@ -162,10 +162,17 @@ def _now() -> datetime:
 def _policy(config: ControlConfig) -> sweeper.Policy:
     evaluator = config.evaluator
     sender = None
-    if config.wire_only.enabled and evaluator.workspace_id is not None and evaluator.agent_id is not None:
+    if evaluator.key is not None and evaluator.workspace_id is not None and evaluator.agent_id is not None:
         sender = Sender(str(evaluator.workspace_id), evaluator.agent_id)
-    kept, recorded = (int(days * _DAY_S * SECOND) for days in (config.retention.days, config.retention.recordings_days))
-    return sweeper.Policy(int(config.wire_only.grace_s * SECOND), kept, sender, recorded)
+    retention = config.retention
+    return sweeper.Policy(
+        grace_us=_us(config.wire_only.grace_s),
+        keep_us=_us(retention.days * _DAY_S),
+        wire_sender=sender,
+        wire_only=config.wire_only.enabled,
+        keep_recordings_us=_us(retention.recordings_days * _DAY_S),
+        keep_messages_us=_us((retention.messages_days or 0) * _DAY_S),
+    )
 
 
 @asynccontextmanager

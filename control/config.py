@@ -114,6 +114,7 @@ class WireOnly(_Section):
     """Reports that control writes itself for answered simulations of agents that send none."""
 
     enabled: bool = False
+    """For the calls of routes that say `wire_only: auto`; a route that says true or false decides for its own calls."""
     grace_s: float = Field(default=60.0, ge=0)
     """Also the time after which a simulation without a report counts as `missing`."""
 
@@ -122,6 +123,8 @@ class Retention(_Section):
     """How long finished calls stay; 0 keeps them for good."""
 
     days: float = Field(default=30, ge=0)
+    messages_days: float | None = Field(default=None, gt=0)
+    """Of SIP messages alone, which tell more of people than figures do; null or longer than `days`: as long as their calls."""
     recordings_days: float = Field(default=7, ge=0)
 
 

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -19,6 +19,8 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+
+from control.contract.endpoints import same_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,10 @@ class LiveCall:
     recipient: str | None = None
     b_leg_call_ids: tuple[str, ...] = ()
     platform_ids: tuple[str, ...] = ()
+    platform: str = "generic"
+    """The route's carriage preset."""
+    agent_media: tuple[str, ...] = ()
+    """Where the agent's leg has its RTP, as `host:port`: the agent's own address, then ours towards it. Empty before the agent's SDP."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """What the call's engines describe; shown in the list, not to an asking agent."""
 
@@ -48,6 +54,8 @@ class LiveCall:
             "platform_ids": list(self.platform_ids),
             "kind": self.kind,
             "route": self.route,
+            "platform": self.platform,
+            "agent_media": list(self.agent_media),
             "from": self.from_,
             "to": self.to,
             "recipient": self.recipient,
@@ -140,14 +148,44 @@ class AdminServer:
         await self._runner.cleanup()
 
 
-def candidates(calls: Iterable[LiveCall], to: str | None, from_: str | None) -> list[LiveCall]:
-    """The calls with this callee and caller; a side that is not given fits any."""
-    return [
-        call
-        for call in calls
-        if (to is None or party(to) in (party(call.to), party(call.recipient or call.to)))
-        and (from_ is None or party(from_) == party(call.from_))
-    ]
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an agent knows of its call; None fits any. `media`: its own RTP address, or the one that it sends to. `at`: a moment of it."""
+
+    to: str | None = None
+    from_: str | None = None
+    sip_call_id: str | None = None
+    media: str | None = None
+    at: datetime | None = None
+
+    def fits(self, call: LiveCall) -> bool:
+        """Whether `call` can be the one."""
+        return (
+            (self.to is None or party(self.to) in (party(call.to), party(call.recipient or call.to)))
+            and (self.from_ is None or party(self.from_) == party(call.from_))
+            and (self.sip_call_id is None or self.sip_call_id in (call.sip_call_id, *call.b_leg_call_ids))
+            and (self.media is None or same_address(self.media, call.agent_media))
+            and (self.at is None or call.started_at <= self.at + SLACK)
+        )
+
+
+SLACK = timedelta(seconds=5)
+"""The clocks of agent and sidecar may differ by so much, as in control's matching."""
+_ASKED = frozenset({"to", "from", "sip_call_id", "media", "at"})
+
+
+def asked(query: Mapping[str, str]) -> Asked:
+    """The question in a query. Raises ValueError that says what to write."""
+    if unknown := sorted(query.keys() - _ASKED):
+        raise ValueError(f"{unknown[0]} is not a parameter here: this path takes {', '.join(sorted(_ASKED))}")
+    at = None
+    if (said := query.get("at")) is not None:
+        try:
+            at = datetime.fromisoformat(said.replace(" ", "+"))  # a query decodes + to a blank
+        except ValueError:
+            raise ValueError("at must be an RFC 3339 time such as 2026-01-31T12:00:00Z") from None
+        at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    return Asked(query.get("to"), query.get("from"), query.get("sip_call_id"), query.get("media"), at)
 
 
 _VISUAL_SEPARATORS = str.maketrans("", "", "-.() ")
@@ -216,13 +254,17 @@ async def _calls(request: web.Request) -> web.Response:
 
 
 async def _current_call(request: web.Request) -> web.Response:
-    """For an agent that cannot read SIP headers: the ids of the one live call with this callee and caller, never a guess between two."""
-    to, from_ = request.query.get("to"), request.query.get("from")
-    found = candidates(request.app[STATE].calls(), to, from_)
+    """For an agent that cannot read SIP headers: the ids of the one live call that fits what it knows, never a guess between two."""
+    try:
+        question = asked(request.query)
+    except ValueError as error:
+        return problem(400, str(error))
+    found = [call for call in request.app[STATE].calls() if question.fits(call)]
     if not found:
-        return problem(404, "no live call has this callee and caller")
+        return problem(404, "no live call fits what was asked")
     if len(found) > 1:
-        return problem(409, f"{len(found)} live calls fit; say more with to= and from=", candidates=[call.as_json() for call in found])
+        more = "say more with to=, from=, media=, at= or sip_call_id="
+        return problem(409, f"{len(found)} live calls fit; {more}", candidates=[call.as_json() for call in found])
     return web.json_response(found[0].as_json())
 
 

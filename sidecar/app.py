@@ -150,7 +150,7 @@ class Sidecar:
                 log.info(
                     "ready",
                     name=config.name,
-                    sip=[str(endpoint) for endpoint in self.transports.local],
+                    sip=self.listening,
                     admin=f"http://{admin.address[0]}:{admin.address[1]}",
                     control=config.control.url,
                     routes=[route.name for route in config.routes],
@@ -194,6 +194,11 @@ class Sidecar:
         found = self.engine.hang_up(call, outcome, mono())
         self._pump()
         return found
+
+    @property
+    def listening(self) -> list[str]:
+        """The SIP addresses, as `udp://host:port`, with the real ports where the configuration says 0."""
+        return [str(endpoint) for endpoint in self.transports.local]
 
     async def _listen(self, stack: contextlib.AsyncExitStack) -> tuple[Listener, ...]:
         """Open every transport. Raises StartError."""
@@ -454,4 +459,5 @@ def _route(route: RouteConfig, own_preset: Preset | None) -> Route:
         ping=route.ping,
         refer=route.refer,
         srtp=route.srtp,
+        wire_only=None if route.wire_only == "auto" else route.wire_only,
     )

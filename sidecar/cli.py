@@ -167,7 +167,9 @@ def verify(
     ca: Annotated[Path | None, typer.Option(help="PEM file of who vouches for the edge's certificate; without it the system's.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")] = False,
     deep: Annotated[bool, typer.Option("--deep", help="Dial through a running sidecar and say at which hop the id would die.")] = False,
-    via: Annotated[str | None, typer.Option(help="With --deep: the sidecar's SIP address, as in 127.0.0.1:5060.")] = None,
+    via: Annotated[
+        str | None, typer.Option(help="With --deep: the sidecar's SIP address, as in 127.0.0.1:5060; left out: what --admin tells.")
+    ] = None,
     admin: Annotated[str | None, typer.Option(help="With --deep: URL of the sidecar's admin port.")] = None,
     control_url: Annotated[str | None, typer.Option("--control", help="With --deep: URL of control, which knows more.")] = None,
     token_file: Annotated[Path | None, typer.Option(help="With --control: a file with a token of scope read.")] = None,

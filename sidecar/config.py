@@ -279,6 +279,8 @@ class Route(Section):
     identity: IdentityPolicy = IdentityPolicy()
     refer: Literal["relay", "refuse"] = "relay"
     """Whether the parties of a call may transfer each other."""
+    wire_only: bool | Literal["auto"] = "auto"
+    """Whether control may write the report of a simulation whose agent sends none; `auto`: as control's own `wire_only.enabled` says."""
 
     @property
     def target_host(self) -> str:

@@ -22,7 +22,7 @@ from sidecar.net.clock import mono, wall
 from sidecar.net.rtp import MediaLine, PortPool
 from sidecar.sip import sdp
 from sidecar.sip.sdes import KEY_OCTETS
-from sidecar.trace.recorder import Recorder, readable
+from sidecar.trace.recorder import Recorder, readable, shown
 from sidecar.turns.measured import Measured
 
 RING_CAPACITY = 2000
@@ -78,6 +78,7 @@ class Session:
         self._answered_mono: Mono | None = None
         self._b_leg_call_ids: dict[str, None] = {}
         self._platform_ids: dict[str, None] = {}
+        self._agent_media: tuple[str, ...] = ()
         self._inbox: list[Work] = [Record()] if record else []
         self._lines_due: list[bytes] = []
         self._refused = 0
@@ -146,6 +147,8 @@ class Session:
         first = next(iter(codecs.values()), None)
         name = first.name if first is not None else "unknown"
         local = (self._advertised(self._hosts[fact.leg], fact.signalling_host), line.ports(fact.leg)[0])
+        if fact.leg == "B":
+            self._agent_media = (readable(shown(rtp)), shown(local))
         self._lines_due.append(self._recorder.media_opened(fact.leg, name, local, rtp, now, wall()))
 
     # -- analysis ----------------------------------------------------------------------------------------------------------------------
@@ -245,6 +248,8 @@ class Session:
             sip_call_id=readable(started.sip_call_id),
             kind=started.kind,
             route=started.route,
+            platform=started.platform,
+            agent_media=self._agent_media,
             from_=readable(started.from_),
             to=readable(started.to),
             recipient=started.recipient,

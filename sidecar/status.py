@@ -60,6 +60,7 @@ class Status:
     def describe(self) -> Mapping[str, Any]:
         """The state of every engine."""
         return {
+            "sip": self._sidecar.listening,
             "engine": self._sidecar.engine.describe(),
             "rtp_port_pairs_free": self._sidecar.pool.free,
             "analysis": self._sidecar.analysis.describe(),

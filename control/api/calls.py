@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
-from control.api import evidence, ladder, ladder_svg, pcap, queries, vcon
+from control.api import csv_lines, evidence, ladder, ladder_svg, pcap, queries, summaries, vcon
 from control.api.answering import preferred
-from control.api.parameters import CallFilter, CallQuery, CurrentQuery, LadderQuery, Query
+from control.api.parameters import CallFilter, CallQuery, CurrentQuery, ExportQuery, LadderQuery, Query
 from control.api.problems import Problem
+from control.api.spans import told_spans
 from control.api.state import STATE
 from control.contract import facts as f
-from control.contract.answers import CallPage, Identity, Ladder, Message, Messages, Note, Summary, Timeline
+from control.contract.answers import CallPage, Identity, Ladder, Message, Messages, Note, Spans, Summary, Timeline
 from control.contract.call import Call
 from control.contract.fold import on_our_clock
-from control.contract.redact import redact_correlation
+from control.contract.redact import redact_correlation, token_of
 from control.ingest.facts import documents, trace
+from control.store import Store
 
 
 async def list_calls(request: web.Request, query: CallQuery) -> CallPage:
@@ -39,10 +42,11 @@ async def show_messages(request: web.Request, query: Query) -> Messages:
     async with request.app[STATE].store.read() as conn:
         call = await queries.one(conn, request.match_info["id"])
         docs = await documents(conn, call.id, only="sip_message")
+        token = token_of(await trace(conn, call.id, besides="sip_message"))
     # A fact has all that a message shows, and was checked when it was stored: three thousand of them must not take a second.
     told = [Message.model_validate_json(doc) for doc in docs]
     for message in told:
-        message.text = redact_correlation(message.text)
+        message.text = redact_correlation(message.text, token)
         if call.clock is not None and call.clock.shifted:
             message.at = on_our_clock(call.clock, message.at)
     return Messages(call=call.id, messages=told)
@@ -56,6 +60,13 @@ async def show_timeline(request: web.Request, query: Query) -> Timeline:
     marks = [(fact, step) for fact in facts for step in ladder.marks(fact) if not isinstance(fact, f.CallAnswered)]
     notes = [Note(at_ms=step.ms, kind=fact.kind, text=step.text) for fact, step in marks]
     return Timeline(call=call.id, answered_ms=answered, tracks=tracks, notes=notes)
+
+
+async def show_spans(request: web.Request, query: Query) -> Spans:
+    """The agent's own spans beside the wire's turns."""
+    async with request.app[STATE].store.read() as conn:
+        call = await queries.one(conn, request.match_info["id"])
+        return await told_spans(conn, call)
 
 
 async def show_ladder(request: web.Request, query: LadderQuery) -> web.Response | Ladder:
@@ -94,8 +105,9 @@ async def show_recording(request: web.Request, query: Query) -> web.FileResponse
 
 async def show_evidence(request: web.Request, query: Query) -> web.Response:
     """What is known of the call as one file for a person."""
-    call, facts = await _told(request)
-    page = evidence.render(call, facts)
+    async with request.app[STATE].store.read() as conn:
+        call = await queries.one(conn, request.match_info["id"])
+        page = evidence.render(call, await trace(conn, call.id), (await told_spans(conn, call)).spans)
     return web.Response(text=page, content_type="text/html", charset="utf-8", headers={"Content-Security-Policy": evidence.POLICY})
 
 
@@ -109,22 +121,24 @@ async def show_vcon(request: web.Request, query: Query) -> web.Response:
 async def show_summary(request: web.Request, query: CallFilter) -> Summary:
     """Counts and percentiles over the filters of `list_calls`."""
     async with request.app[STATE].store.read() as conn:
-        return await queries.summary(conn, query)
+        return await summaries.summary(conn, query)
 
 
-async def export_calls(request: web.Request, query: CallFilter) -> web.StreamResponse:
-    """All calls under the filters of `list_calls`, one JSON object a line; a page at a time, so that memory stays flat."""
-    store = request.app[STATE].store
-    lines = queries.lines(store, query)
-    first = await anext(lines, b"")  # a store that fails is told before the answer has begun
-    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store", "Vary": "Accept-Encoding"})
+async def export_calls(request: web.Request, query: ExportQuery) -> web.StreamResponse:
+    """All calls under the filters of `list_calls`, a line each; a page at a time, so that memory stays flat."""
+    pages = _pages(request.app[STATE].store, query)
+    first = await anext(pages, b"")  # a store that fails is told before the answer has begun
+    kind = "text/csv; charset=utf-8; header=present" if query.format == "csv" else "application/x-ndjson"
+    response = web.StreamResponse(headers={"Content-Type": kind, "Cache-Control": "no-store", "Vary": "Accept-Encoding"})
+    if query.format == "csv":
+        response.headers["Content-Disposition"] = 'attachment; filename="calls.csv"'
     coding = preferred(request.headers.get("Accept-Encoding", ""))
     if coding is not None:
         response.enable_compression(coding)
     await response.prepare(request)
     try:
         await response.write(first)
-        async for page in lines:
+        async for page in pages:
             await response.write(page)
         await response.write_eof()
     except ConnectionError:
@@ -137,8 +151,19 @@ async def export_calls(request: web.Request, query: CallFilter) -> web.StreamRes
     return response
 
 
+async def _pages(store: Store, query: ExportQuery) -> AsyncIterator[bytes]:
+    """The octets of an export, a batch of calls at a time; of comma-separated values the names first."""
+    names = csv_lines.heads() if query.format == "csv" else ""
+    async for batch in queries.batches(store, query):
+        text = csv_lines.lines(batch) if query.format == "csv" else "".join(f"{call.model_dump_json(by_alias=True)}\n" for call in batch)
+        yield (names + text).encode("utf-8", "replace")
+        names = ""
+    if names:
+        yield names.encode()
+
+
 async def current_call(request: web.Request, query: CurrentQuery) -> Identity:
-    """The identity of the one live call that fits `to`, `from`, `sip_call_id`: 404 for none, 409 with candidates for several."""
+    """The identity of the one call that fits what an agent knows: 404 for none, 409 with candidates for several."""
     async with request.app[STATE].store.read() as conn:
         found = await queries.current(conn, query)
     identities = [_identity(call) for call in found]
@@ -146,7 +171,7 @@ async def current_call(request: web.Request, query: CurrentQuery) -> Identity:
         raise Problem(404, "no live call fits: facts reach control within a second or two of the INVITE, so ask again shortly")
     if len(identities) > 1:
         candidates = [identity.model_dump(mode="json", by_alias=True) for identity in identities]
-        raise Problem(409, f"{len(identities)} live calls fit: add from= or sip_call_id=", candidates=candidates)
+        raise Problem(409, f"{len(identities)} live calls fit: add from=, media=, at= or sip_call_id=", candidates=candidates)
     return identities[0]
 
 

@@ -12,11 +12,13 @@ from typing import get_args
 from control.api import timeline_svg
 from control.api.ladder_svg import render_svg
 from control.contract import facts as f
+from control.contract.answers import Span
 from control.contract.call import Call, HopName, Percentiles, Stream
-from control.contract.redact import redact_correlation
+from control.contract.redact import redact_correlation, token_of
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 """Content-Security-Policy of the file: SIP messages are a stranger's text, so nothing in it may run or load."""
+_MOST_SPANS = 300
 _STYLE = """
 :root{color-scheme:light}
 body{font:15px/1.5 system-ui,sans-serif;color:#1b1f24;max-width:60rem;margin:2rem auto;padding:0 1rem}
@@ -33,18 +35,20 @@ td{overflow-wrap:anywhere}
 """
 
 
-def render(call: Call, trace: Iterable[f.Fact]) -> str:
-    """The file. Digest responses are redacted by the sidecar, correlation tokens here."""
+def render(call: Call, trace: Iterable[f.Fact], spans: Sequence[Span] = ()) -> str:
+    """The file. `spans` are the agent's own. Digest responses are redacted by the sidecar, correlation tokens here."""
     facts = list(trace)
+    token = token_of(facts)
     sections = [
         _heading(call),
         _section("Identity", _chain(call)),
         _section("Findings", _table([("Finding", ""), ("Detail", "")], [[each.name, each.detail] for each in call.verdict.findings])),
         _section("Turns", timeline_svg.render(call) + _turns(call)),
+        _section("The agent's own trace", _spans(spans)),
         _section("Interruptions by the caller", _barge_ins(call)),
         _section("Media", _media(call)),
         _section("Ladder", render_svg(call, facts)),
-        _section("Messages", "".join(_message(fact) for fact in facts if isinstance(fact, f.SipMessage))),
+        _section("Messages", "".join(_message(fact, token) for fact in facts if isinstance(fact, f.SipMessage))),
         _section("For programs", _json(call)),
     ]
     head = (
@@ -130,6 +134,19 @@ def _turns(call: Call) -> str:
     return f'<p class="dim">{_safe(note)}</p>{_table(heads, rows)}'
 
 
+def _spans(spans: Sequence[Span]) -> str:
+    if not spans:
+        return ""
+    heads = [("Turn", "n"), ("Span", ""), ("Of", ""), ("Begins, ms", "n"), ("Lasts, ms", "n"), ("Status", "")]
+    rows = [
+        [str(s.turn or "-"), s.name, s.service or "-", f"{s.start_ms:.0f}", f"{s.duration_ms:.0f}", "" if s.status == "unset" else s.status]
+        for s in spans[:_MOST_SPANS]
+    ]
+    left = f" The first {_MOST_SPANS} of {len(spans)}." if len(spans) > _MOST_SPANS else ""
+    note = f"As the agent's own clock has them, beside the turns of the wire.{left}"
+    return f'<p class="dim">{_safe(note)}</p>{_table(heads, rows)}'
+
+
 def _figures(told: Percentiles) -> str:
     named = [
         (name, value) for name, value in (("p50", told.p50), ("p90", told.p90), ("p95", told.p95), ("max", told.max)) if value is not None
@@ -163,12 +180,12 @@ def _media(call: Call) -> str:
     return _table(heads, rows)
 
 
-def _message(message: f.SipMessage) -> str:
+def _message(message: f.SipMessage, token: str | None) -> str:
     first = message.text.split("\n", 1)[0].strip()
     ends = (message.remote, message.local) if message.direction == "in" else (message.local, message.remote)
     line = f"{message.elapsed_ms:.1f} ms  {message.leg}  {ends[0]} → {ends[1]}  {message.transport}  {first}"
     again = "  (retransmission)" if message.retransmission else ""
-    return f"<details><summary>{_safe(line + again)}</summary><pre>{_safe(redact_correlation(message.text))}</pre></details>"
+    return f"<details><summary>{_safe(line + again)}</summary><pre>{_safe(redact_correlation(message.text, token))}</pre></details>"
 
 
 def _section(name: str, content: str) -> str:

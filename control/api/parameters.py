@@ -82,6 +82,12 @@ class CallQuery(CallFilter):
     cursor: Cursor | None = None
 
 
+class ExportQuery(CallFilter):
+    """All calls under a filter, in one of two forms."""
+
+    format: Literal["ndjson", "csv"] = Field("ndjson", description="One JSON object a line, or the figures as comma-separated values.")
+
+
 class LadderQuery(Query):
     """The form of a ladder."""
 
@@ -94,6 +100,8 @@ class CurrentQuery(Query):
     to: Text | None = Field(None, description="The called side: a URI or a number.")
     from_: Text | None = Field(None, alias="from", description="The calling side: a URI or a number.")
     sip_call_id: Text | None = Field(None, description="A Call-ID of either leg.")
+    media: Text | None = Field(None, description="host:port of the agent's RTP, or of ours that it sends to; or the port alone.")
+    at: Moment | None = Field(None, description="A moment at which the call was live: calls that ended since count as well.")
 
 
 class EventQuery(Query):

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from control.contract import facts as f
-from control.contract.redact import redact_correlation
+from control.contract.redact import redact_correlation, token_of
 
 _MAGIC = 0xA1B23C4D
 _RAW = 101
@@ -31,22 +31,24 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 def capture(trace: Iterable[f.Fact]) -> bytes:
     """The capture of all SIP messages of a trace, in its order; correlation tokens are replaced by their hash, as the API shows them."""
     header = struct.pack("<IHHiIII", _MAGIC, 2, 4, 0, 0, _SNAPLEN, _RAW)
-    return header + b"".join(_record(fact) for fact in trace if isinstance(fact, f.SipMessage))
+    facts = list(trace)
+    token = token_of(facts)
+    return header + b"".join(_record(fact, token) for fact in facts if isinstance(fact, f.SipMessage))
 
 
-def _record(message: f.SipMessage) -> bytes:
-    packet = _packet(message)
+def _record(message: f.SipMessage, token: str | None) -> bytes:
+    packet = _packet(message, token)
     micros = max(0, (message.at - _EPOCH) // _MICROSECOND)
     seconds, rest = divmod(micros, 1_000_000)
     return struct.pack("<IIII", seconds & 0xFFFFFFFF, rest * 1000, len(packet), len(packet)) + packet
 
 
-def _packet(message: f.SipMessage) -> bytes:
+def _packet(message: f.SipMessage, token: str | None) -> bytes:
     local, remote = _endpoint(message.local), _endpoint(message.remote)
     (source, from_port), (target, to_port) = (remote, local) if message.direction == "in" else (local, remote)
     if source.version != target.version:
         source, target = _six(source), _six(target)
-    payload = redact_correlation(message.text).encode("utf-8", "replace")
+    payload = redact_correlation(message.text, token).encode("utf-8", "replace")
     payload = payload[: _MOST_V4 if source.version == 4 else _MOST_V6]
     size = 8 + len(payload)
     pseudo = source.packed + target.packed + (struct.pack("!BBH", 0, _UDP, size) if source.version == 4 else struct.pack("!II", size, _UDP))

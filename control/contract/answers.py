@@ -108,6 +108,34 @@ class SlowTurn(Model):
     route: str
 
 
+class Span(Model):
+    """A span of the agent's own trace that names this call (`tuner.call_id`).
+
+    Its times are the agent's clock set against the sidecar's, so they are off by as much as the two clocks are apart.
+    """
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str | None
+    name: str
+    service: str | None
+    start_ms: float
+    """Call time: 0 is the answer leaving the sidecar; of a call that was not answered, its INVITE."""
+    duration_ms: float
+    turn: int | None
+    """The turn of the wire during which most of it went by."""
+    status: Literal["unset", "ok", "error"]
+    attributes: dict[str, Any]
+
+
+class Spans(Model):
+    """The spans of a call in order of time. `total` tells when there are more than are shown."""
+
+    call: str
+    total: int
+    spans: list[Span]
+
+
 class Summary(Model):
     """Counts by value, and percentiles in milliseconds: always with n, and no p95 under n = 20."""
 

@@ -317,6 +317,10 @@ class Call(Model):
     from_: str = Field(default="", alias="from")
     to: str = ""
     recipient: str | None = None
+    wire_only: bool | None = None
+    """Whether control may report this call by itself when its agent does not; null: `wire_only.enabled` of control decides."""
+    agent_media: list[str] = Field(default_factory=list)
+    """Where the agent's leg has its RTP now, as `host:port`: the agent's own address, then the one of ours that it sends to."""
     started_at: datetime
     answered_at: datetime | None = None
     ended_at: datetime | None = None

@@ -47,6 +47,8 @@ class CallStarted(_Fact):
     source: str
     clock: ClockOffset | None = None
     """Control's clock against that of `at`, when it was known."""
+    wire_only: bool | None = None
+    """Whether the route lets control report this call by itself when its agent does not; null: control's own setting decides."""
 
 
 class SipMessage(_Fact):

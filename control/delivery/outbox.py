@@ -7,6 +7,7 @@ Of one call's deliveries to one destination only the earliest that is pending ca
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
@@ -17,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from control.clock import SECOND, as_datetime
 from control.contract.call import Call, Hop
 from control.delivery.destination import Delivered, Later, Refused, Result, backoff_s
+from control.matching.rules import CIRCUMSTANTIAL
 from control.matching.splice import compare, enrich, link_of
 from control.matching.verdict import patience
 from control.store import Store, announce, linking, rows
@@ -168,18 +170,10 @@ async def _freeze(conn: AsyncConnection, row: sa.Row[Any], now: int, waits: Pati
     else:
         matched = None
     call_row = await rows.load(conn, report.call) if report.call is not None else None
-    if call_row is not None:
-        until = patience(
-            arrived=report.received_us,
-            complete=call_row.complete,
-            live=call_row.ended_us is None,
-            ended=call_row.ended_us,
-            wait=waits.wait_us,
-            cap=waits.cap_us,
-        )
-        if until > now and report.origin == "agent":
-            await conn.execute(sa.update(deliveries).where(deliveries.c.id == row.id).values(next_at_us=until))
-            return False
+    until = _due(report, call_row, waits) if report.origin == "agent" else now
+    if until > now:
+        await conn.execute(sa.update(deliveries).where(deliveries.c.id == row.id).values(next_at_us=until))
+        return False
     standing = await _standing_in(conn, report)
     if standing is not None:
         values = {"state": "superseded", "finished_us": now, "last_error": standing}
@@ -191,6 +185,23 @@ async def _freeze(conn: AsyncConnection, row: sa.Row[Any], now: int, waits: Pati
     for candidate in matched.candidates if matched is not None and matched.call is None else ():
         changed += [call for call in [await linking.settle_verdict(conn, candidate, now)] if call is not None]
     return True
+
+
+def _due(report: sa.Row[Any], call: sa.Row[Any] | None, waits: Patience) -> int:
+    """Until when a report waits for the figures of its call, and for calls that nobody has told of yet."""
+    until: int = 0
+    if call is not None:
+        until = patience(
+            arrived=report.received_us,
+            complete=call.complete,
+            live=call.ended_us is None,
+            ended=call.ended_us,
+            wait=waits.wait_us,
+            cap=waits.cap_us,
+        )
+    if call is None or report.rule in CIRCUMSTANTIAL:  # another call may fit better, or as well, which makes a conflict
+        until = max(until, report.received_us + waits.wait_us)
+    return until
 
 
 async def _fix(conn: AsyncConnection, row: sa.Row[Any], report: sa.Row[Any], now: int, changed: list[Call]) -> None:
@@ -208,9 +219,12 @@ async def _fix(conn: AsyncConnection, row: sa.Row[Any], report: sa.Row[Any], now
 
 async def _standing_in(conn: AsyncConnection, report: sa.Row[Any]) -> str | None:
     """Why `report` is not to be sent: see `control.matching.wireonly`. None when it is."""
-    if report.call is None:
+    candidates = json.loads(report.candidates)
+    # One candidate and no call: a second report of the agent, which gives way to its first.
+    call = report.call or (candidates[0] if len(candidates) == 1 else None)
+    if call is None:
         return None
-    same_call = sa.select(sa.func.count()).select_from(reports).where(reports.c.call == report.call, reports.c.id != report.id)
+    same_call = sa.select(sa.func.count()).select_from(reports).where(reports.c.call == call, reports.c.id != report.id)
     if report.origin == "wire":
         theirs = same_call.where(reports.c.origin == "agent", reports.c.outcome.in_(("linked", "repaired")))
         return "the agent's own report came in time" if await conn.scalar(theirs) else None

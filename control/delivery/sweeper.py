@@ -13,28 +13,39 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from control.clock import DAY, SECOND, now_us
 from control.contract import facts as f
-from control.contract.call import Call
+from control.contract.call import Call, Finding
 from control.ingest import reports as ingest
 from control.matching.claim import read_claim
 from control.matching.wireonly import wire_only_report
 from control.store import Store, announce, linking
 from control.store.faults import brief
 from control.store.recordings import Recordings
-from control.store.schema import calls, deliveries, facts, reports, strays
+from control.store.schema import calls, deliveries, facts, reports, spans, strays
 
 log = structlog.get_logger()
 
 _BATCH = 300
+_UNSET = "the route wants control to report this call: set evaluator.api_key, workspace_id and agent_id in control's configuration"
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """When calls settle and go. `wire_sender` is set where control may report by itself. `keep_us` 0 keeps calls for good."""
+    """When calls settle and go. `keep_us` 0 keeps calls for good, `keep_messages_us` 0 messages as long as their calls.
+
+    `wire_sender`: as whom control reports by itself, None where it has no credentials for that; `wire_only`: whether it does so for the
+    calls of routes that leave it to control.
+    """
 
     grace_us: int
     keep_us: int
     wire_sender: ingest.Sender | None = None
     keep_recordings_us: int = 0
+    wire_only: bool = False
+    keep_messages_us: int = 0
+
+    def reports(self, call: Call) -> bool:
+        """Whether a call without a report is one for control to report."""
+        return self.wire_only if call.wire_only is None else call.wire_only
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +64,19 @@ async def settle_due(store: Store, policy: Policy, now: int) -> Settled:
 
     async def work(conn: AsyncConnection) -> list[Call]:
         changed = await linking.settle_all(conn, ids, now)
-        if policy.wire_sender is not None:
-            for index, call in enumerate(changed):
-                if call.verdict.outcome == "missing":
-                    changed[index] = await _report_wire_only(conn, call, policy.wire_sender, now) or call
+        for index, call in enumerate(changed):
+            if call.verdict.outcome == "missing" and policy.reports(call):
+                changed[index] = await _report_wire_only(conn, call, policy.wire_sender, now) or call
         await announce.outcomes(conn, store.hooks, changed, now)
         return changed
 
     return Settled(await store.run(work) if ids else [], more=len(ids) == _BATCH)
 
 
-async def _report_wire_only(conn: AsyncConnection, call: Call, sender: ingest.Sender, now: int) -> Call | None:
+async def _report_wire_only(conn: AsyncConnection, call: Call, sender: ingest.Sender | None, now: int) -> Call | None:
+    if sender is None:
+        log.warning("a route wants reports of the wire alone, but nothing says as whom", call=call.id, route=call.route)
+        return await linking.add_finding(conn, call.id, Finding(name=linking.WIRE_ONLY_UNSET, detail=_UNSET), now)
     started = await conn.scalar(
         sa.select(facts.c.doc).where(facts.c.call == call.id, facts.c.kind == "call_started").order_by(facts.c.seq).limit(1)
     )
@@ -100,7 +113,23 @@ async def drop_old(store: Store, policy: Policy, now: int) -> int:
         waiting = sa.select(deliveries.c.id).where(deliveries.c.report == reports.c.id)
         spent = sa.select(reports.c.id).where(reports.c.received_us < before, ~waiting.exists()).limit(_BATCH)
         await conn.execute(sa.delete(reports).where(reports.c.id.in_(spent)))
+        await conn.execute(sa.delete(spans).where(spans.c.received_us < before))
         return len(ids) + len(stray)
+
+    return await store.run(work)
+
+
+async def drop_messages(store: Store, policy: Policy, now: int) -> int:
+    """Delete the SIP messages of a batch of calls that ended too long ago for them. Returns of how many calls."""
+    if not policy.keep_messages_us:
+        return 0
+    old = (~calls.c.messages_gone) & (calls.c.ended_us < now - policy.keep_messages_us)
+
+    async def work(conn: AsyncConnection) -> int:
+        ids = list(await conn.scalars(sa.select(calls.c.id).where(old).order_by(calls.c.ended_us).limit(_BATCH)))
+        await conn.execute(sa.delete(facts).where(facts.c.call.in_(ids), facts.c.kind == "sip_message"))
+        await conn.execute(sa.update(calls).where(calls.c.id.in_(ids)).values(messages_gone=True))
+        return len(ids)
 
     return await store.run(work)
 
@@ -127,7 +156,7 @@ async def run(
             more = settled.more
             if now >= next_upkeep:
                 await store.tend()
-                dropped = await drop_old(store, policy, now)
+                dropped = max(await drop_old(store, policy, now), await drop_messages(store, policy, now))
                 if recordings is not None and policy.keep_recordings_us:
                     await asyncio.to_thread(recordings.drop_old, now - policy.keep_recordings_us, now)
                 next_upkeep = now + 3600 * SECOND if dropped < _BATCH else 0

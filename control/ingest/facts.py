@@ -26,7 +26,7 @@ from control.store.schema import calls, deliveries, facts, reports, sidecars, st
 _IDENTITY = (f.CallStarted, f.LegStarted, f.IdLearned, f.CallEnded, f.CallInterrupted)
 """Facts that can change which report belongs to a call."""
 _CONTROLS_HOPS = ("echoed", "accepted")
-_CONTROLS_FINDINGS = (linking.LEFT_EARLY, linking.SECOND_REPORT)
+_CONTROLS_FINDINGS = (linking.LEFT_EARLY, linking.SECOND_REPORT, linking.WIRE_ONLY_UNSET)
 _SEQS = sa.select(facts.c.call, facts.c.seq).where(facts.c.call.in_(sa.bindparam("calls", expanding=True)))
 _FACTS_OF_ROUND = 4000
 _POSTS_WAITING = 500

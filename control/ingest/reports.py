@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from control.contract.call import Call
+from control.ingest.spans import read_spans
 from control.matching.claim import Claim, read_claim
-from control.store import Store, announce, linking, rows
+from control.store import Store, announce, linking, rows, spans
 from control.store.dialect import insert
 from control.store.schema import calls, deliveries, reports
 
@@ -88,9 +90,14 @@ async def add(
 
 
 async def accept_traces(store: Store, body: bytes, content_type: str, sender: Sender, now: int) -> int:
-    """Store an OTLP export and queue it as it came. Returns the delivery's number. Raises SQLAlchemyError when nothing was stored."""
+    """Store an OTLP export and queue it as it came. Returns the delivery's number. Raises SQLAlchemyError when nothing was stored.
+
+    Its spans that name their call are stored apart, to be shown with it.
+    """
+    found = await asyncio.to_thread(read_spans, body, content_type)  # ten MiB of them take their time
 
     async def work(conn: AsyncConnection) -> int:
+        await spans.save(conn, found, sender.workspace, now)
         return await _queue(conn, "traces", "OTLP export", sender, now, next_at=now, body=body, content_type=rows.clip(content_type, 128))
 
     return await store.run(work)

@@ -138,11 +138,14 @@ RULES: tuple[Rule, ...] = (
 )
 CALLER_ONLY = 0.5
 """Confidence of `to_from_time` when the report names the caller only."""
+CIRCUMSTANTIAL = frozenset(rule.name for rule in RULES if not rule.hard)
+"""Rules whose hits may turn into conflicts while calls are still being told of."""
 _RANK = {rule.name: index for index, rule in enumerate(RULES)}
 
 
 def match(claim: Claim, calls: Sequence[Known]) -> Match:
     """The call that `claim` belongs to. The first rule with a hit decides; several hits, or hard rules that disagree, are a conflict."""
+    calls = _without_others_ids(calls)
     decided: Match | None = None
     for rule in RULES:
         if decided is not None and not rule.hard:
@@ -156,6 +159,16 @@ def match(claim: Claim, calls: Sequence[Known]) -> Match:
         elif decided.call is not None and decided.call not in ids:
             decided = Match(candidates=tuple(sorted({decided.call, *ids})), rule=decided.rule)
     return decided or Match()
+
+
+def _without_others_ids(calls: Sequence[Known]) -> Sequence[Known]:
+    """A call may have heard of another one's Call-ID (it replaced that call, or was transferred to it): there it names the other."""
+    owners: dict[str, set[str]] = {}
+    for call in calls:
+        for own in (call.sip_call_id, *call.b_leg_call_ids):
+            owners.setdefault(own, set()).add(call.id)
+    foreign = {call.id: frozenset(each for each in call.platform_ids if owners.get(each, set()) - {call.id}) for call in calls}
+    return [replace(call, platform_ids=call.platform_ids - foreign[call.id]) if foreign[call.id] else call for call in calls]
 
 
 def _decide(rule: Rule, claim: Claim, hits: list[Known], ids: tuple[str, ...]) -> Match:

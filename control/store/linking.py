@@ -22,6 +22,8 @@ from control.store.schema import calls, claims, conflicts, deliveries, reports
 
 LEFT_EARLY = "report_left_unlinked"
 SECOND_REPORT = "second_report"
+WIRE_ONLY_UNSET = "wire_only_unset"
+"""A route asks for a report of the wire alone, and control has no credentials for one: no agent's request brings them."""
 _THESE: sa.BindParameter[str] = sa.bindparam("calls", expanding=True)
 _MATCHED = sa.select(reports).where(reports.c.call.in_(_THESE))
 _TORN = (
@@ -146,6 +148,19 @@ async def add_hop(conn: AsyncConnection, call_id: str, hop: Hop, now: int) -> Ca
     if any(seen.hop == hop.hop and seen.evidence == hop.evidence for seen in call.verdict.hops):
         return None
     call.verdict.hops.append(hop)
+    await rows.save(conn, call, now)
+    return call
+
+
+async def add_finding(conn: AsyncConnection, call_id: str, finding: Finding, now: int) -> Call | None:
+    """Put a finding of control's own into a call's verdict, once. Returns the call when it changed."""
+    row = await rows.load(conn, call_id)
+    if row is None:
+        return None
+    call = rows.read_call(row.doc)
+    if finding in call.verdict.findings:
+        return None
+    _find(call, finding.name, finding.detail)
     await rows.save(conn, call, now)
     return call
 

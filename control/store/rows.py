@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from control.contract.call import Call
 from control.matching.claim import Claim, party
 from control.matching.rules import SLACK_MS
 from control.store.dialect import insert_many
-from control.store.schema import calls, identifiers
+from control.store.schema import calls, figures, identifiers
 
 STRONG = ("call_id", "b_leg", "correlation", "platform", "recipient")
 MOST_PARAMETERS = 400
@@ -64,23 +65,27 @@ class Kept:
 
 async def save(conn: AsyncConnection, call: Call, now: int, **columns: object) -> None:
     """Write a stored call and its filter columns; `columns` adds `settled` or `told`."""
-    await conn.execute(sa.update(calls).where(calls.c.id == call.id).values(_columns(call, now) | columns))
+    shown = _columns(call, now)
+    await conn.execute(sa.update(calls).where(calls.c.id == call.id).values(shown | columns))
+    await insert_many(conn, figures, [_figures(call, shown)], on_conflict="update")
 
 
 async def save_all(conn: AsyncConnection, kept: Iterable[Kept], now: int) -> None:
-    """Write calls that are stored, and calls that are not yet, in one statement."""
+    """Write calls that are stored, and calls that are not yet, in one statement a table."""
+    shown = [(each, _columns(each.call, now)) for each in kept]
     values = [
         {
             "id": each.call.id,
             "settled": False,
-            **_columns(each.call, now),
+            **columns,
             "last_seq": each.last_seq,
             "held": each.held,
             "complete": each.complete,
         }
-        for each in kept
+        for each, columns in shown
     ]
     await insert_many(conn, calls, values, on_conflict="update")
+    await insert_many(conn, figures, [_figures(each.call, columns) for each, columns in shown], on_conflict="update")
 
 
 def _columns(call: Call, now: int) -> dict[str, object]:
@@ -97,6 +102,26 @@ def _columns(call: Call, now: int) -> dict[str, object]:
         "latency_ms": slowest_response(call),
         "doc": call.model_dump_json(by_alias=True),
     }
+
+
+_SHARED = ("sip_call_id", "kind", "outcome", "route", "sidecar", "status", "started_us", "latency_ms")
+
+
+def _figures(call: Call, columns: Mapping[str, object]) -> dict[str, object]:
+    """The row of `figures`; what it shares with the call's own row comes from there."""
+    greeting = call.timings_ms.greeting
+    return {
+        "call": call.id,
+        **{name: columns[name] for name in _SHARED},
+        "reason": clip(call.reason, 64) if call.reason is not None else None,
+        "responses": _packed(turn.response_latency_ms for turn in call.turns if turn.kind == "response"),
+        "greeting": _packed([greeting] if greeting is not None else ()),
+        "differences": _packed(call.reported.difference_ms),
+    }
+
+
+def _packed(values: Iterable[float]) -> bytes | None:
+    return array("d", values).tobytes() or None
 
 
 async def save_identifiers(conn: AsyncConnection, known: Iterable[Call]) -> None:

@@ -39,6 +39,7 @@ calls = sa.Table(
     sa.Column("updated_us", sa.BigInteger, nullable=False),
     sa.Column("latency_ms", sa.Float),  # the slowest ordinary response, null while there is none
     sa.Column("doc", sa.Text, nullable=False),
+    sa.Column("messages_gone", sa.Boolean, nullable=False, server_default=sa.false()),  # its SIP messages are past their own retention
     sa.Index("ix_calls_kind_started_us_id", "kind", "started_us", "id"),
     sa.Index("ix_calls_outcome_started_us_id", "outcome", "started_us", "id"),
     sa.Index("ix_calls_route_started_us_id", "route", "started_us", "id"),
@@ -49,6 +50,12 @@ calls = sa.Table(
     # No filter, a range of latencies, several filters at once: decided in the index, newest first, without a visit to the rows.
     sa.Index("ix_calls_all_filters", "started_us", "id", "kind", "outcome", "route", "sidecar", "status", "latency_ms"),
     sa.Index("ix_calls_latency_ms_started_us_id", "latency_ms", "started_us", "id"),
+    sa.Index(
+        "ix_calls_messages_kept",
+        "ended_us",
+        sqlite_where=sa.text("NOT messages_gone"),
+        postgresql_where=sa.text("NOT messages_gone"),
+    ),
     sa.Index("ix_calls_updated_us_id", "updated_us", "id"),  # watchers that come back ask what changed since
 )
 
@@ -59,6 +66,24 @@ identifiers = sa.Table(  # every value under which a report may know a call
     sa.Column("kind", sa.String(16), primary_key=True),  # call_id, b_leg, correlation, platform, recipient, caller, callee
     sa.Column("value", sa.String(512), primary_key=True),
     sa.Index("ix_identifiers_value_kind", "value", "kind"),
+)
+
+figures = sa.Table(  # what a summary reads of each call, and what it filters by: a hundredth of the call's own row
+    "figures",
+    metadata,
+    sa.Column("call", sa.String(64), sa.ForeignKey("calls.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("sip_call_id", sa.String(512), nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("route", sa.String(128), nullable=False),
+    sa.Column("sidecar", sa.String(128), nullable=False),
+    sa.Column("status", sa.Integer),
+    sa.Column("started_us", sa.BigInteger, nullable=False, index=True),
+    sa.Column("latency_ms", sa.Float),
+    sa.Column("reason", sa.String(64)),
+    sa.Column("responses", sa.LargeBinary),  # latencies of ordinary turns, ms: doubles in the machine's own form, null for none
+    sa.Column("greeting", sa.LargeBinary),
+    sa.Column("differences", sa.LargeBinary),  # wire minus reported
 )
 
 strays = sa.Table(  # calls of which facts came but not the one that makes the call
@@ -117,6 +142,19 @@ conflicts = sa.Table(  # the calls between which a report cannot decide
 )
 
 _PENDING: Any = {name: sa.text("state = 'pending'") for name in ("sqlite_where", "postgresql_where")}
+
+spans = sa.Table(  # of agents' own traces, which know their call by the id that its report has; the workspace keeps tenants apart
+    "spans",
+    metadata,
+    sa.Column("trace_id", sa.String(32), primary_key=True),
+    sa.Column("span_id", sa.String(16), primary_key=True),
+    sa.Column("workspace", sa.String(64), primary_key=True),
+    sa.Column("provider_call_id", sa.String(200), nullable=False),
+    sa.Column("started_us", sa.BigInteger, nullable=False),
+    sa.Column("received_us", sa.BigInteger, nullable=False, index=True),
+    sa.Column("doc", sa.Text, nullable=False),
+    sa.Index("ix_spans_provider_call_id_started_us", "provider_call_id", "started_us"),
+)
 
 deliveries = sa.Table(
     "deliveries",

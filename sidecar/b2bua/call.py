@@ -27,7 +27,7 @@ from sidecar.clocks import Mono
 from sidecar.identity.carriage import reported_forms, shortfalls
 from sidecar.identity.digest import DigestClient
 from sidecar.identity.inbound import Identity
-from sidecar.identity.learned import learned
+from sidecar.identity.learned import learned, replaced
 from sidecar.sip.dialog import Dialog, DialogState
 from sidecar.sip.flow import Flow
 from sidecar.sip.layer import TxId
@@ -35,6 +35,8 @@ from sidecar.sip.message import Request, Response, response_to
 
 RETRY_AFTER_REFUSAL = ("Retry-After", "5")
 """Seconds, on every 503 of our own."""
+MOST_LEARNED = 64
+"""Ids a call: a peer can make up as many as it likes."""
 
 
 class Call(Attempting):
@@ -75,6 +77,7 @@ class Call(Attempting):
         self.sender: Sender | None = None
         self.held: Callable[[Mono], None] | None = None
         self._watch = Stopwatch(now)
+        self._learned: set[tuple[str, str]] = set()
         board.bind(server, self, "A")
 
     # -- set-up ------------------------------------------------------------------------------------------------------------------------
@@ -95,6 +98,7 @@ class Call(Attempting):
                 to=self.invite.to.uri,
                 recipient=self.invite.uri if outbound else None,
                 source=self.flows["A"].remote,
+                wire_only=self.route.wire_only,
             )
         )
         self.emit(HopProven(self.id, "received", f"INVITE {self.invite.uri} with Call-ID {self.invite.call_id}"))
@@ -116,6 +120,7 @@ class Call(Attempting):
         for alias in dict.fromkeys((*reported_forms(preset, carried, None), self.invite.call_id)):
             if alias != carried:
                 self.emit(Learned(self.id, "alias", alias))
+        self.learn(replaced(self.invite.headers))
         unfit = (finding.detail for finding in missing if finding.name in self.route.policy.reject)
         return self.identity.rejected or next(unfit, None)
 
@@ -141,7 +146,7 @@ class Call(Attempting):
         if response.status == 100:
             return
         self._ring_until(now)
-        self._learn(response)
+        self.learn(learned(response.headers))
 
         def relay(body: bytes, described: Sequence[MediaDescribed], at: Mono) -> None:
             if self.state == "setup":
@@ -165,7 +170,7 @@ class Call(Attempting):
             self._decline(role, response, now)
             return
         self._watch.answered(now)
-        self._learn(response)
+        self.learn(learned(response.headers))
 
         def relay(body: bytes, described: Sequence[MediaDescribed], at: Mono) -> None:
             if self.state == "setup" and self.sender is not None and self.sender.has_description:
@@ -217,9 +222,12 @@ class Call(Attempting):
         self.send_ack("B", dialog, [], b"", role, now)
         self.send_bye("B", dialog, Goodbye([]), now)
 
-    def _learn(self, response: Response) -> None:
-        for name, value in learned(response.headers):
-            self.emit(Learned(self.id, name, value))
+    def learn(self, ids: Iterable[tuple[str, str]]) -> None:
+        """Tell ids under which the edge's side may know this call, each once; its own Call-ID is none of them."""
+        for pair in ids:
+            if pair not in self._learned and pair[1] != self.invite.call_id and len(self._learned) < MOST_LEARNED:
+                self._learned.add(pair)
+                self.emit(Learned(self.id, *pair))
 
     # -- the end before an answer ------------------------------------------------------------------------------------------------------
 

@@ -92,6 +92,8 @@ class Started:
     to: str
     recipient: str | None
     source: Addr
+    wire_only: bool | None = None
+    """What the route says about reports of the wire alone; None: control decides."""
 
 
 @dataclass(frozen=True, slots=True)

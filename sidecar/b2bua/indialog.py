@@ -5,7 +5,8 @@ RFC 3261 sections 12.2, 13.2.2.4, 14 and 15. A request is matched to its dialog 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
 
 from sidecar.b2bua import outcome as o
 from sidecar.b2bua.crossing import crossing, crossing_answer, crossing_cancel, warning
@@ -18,6 +19,7 @@ from sidecar.b2bua.routes import Route
 from sidecar.b2bua.session_timer import REFRESHING
 from sidecar.clocks import Mono
 from sidecar.identity.digest import Refusal
+from sidecar.identity.learned import replaced
 from sidecar.sip.dialog import DialogState, OutOfOrder
 from sidecar.sip.layer import TxId
 from sidecar.sip.message import Request, Response
@@ -35,6 +37,10 @@ class InDialog(Refreshing):
 
     route: Route
 
+    @abstractmethod
+    def learn(self, ids: Iterable[tuple[str, str]]) -> None:
+        """Tell the trace under which ids the edge's side may know this call."""
+
     # -- requests that come in ---------------------------------------------------------------------------------------------------------
 
     def on_request(self, leg: Leg, pair: Pair, tx: TxId, request: Request, now: Mono) -> None:
@@ -44,6 +50,7 @@ class InDialog(Refreshing):
         except OutOfOrder as error:
             self.answer(leg, tx, request, error.status, now)
             return
+        self.learn(replaced(request.headers))
         if request.method == "BYE":
             self.on_bye(leg, pair, tx, request, now)
         elif self._is_dead(leg, pair):

@@ -40,6 +40,8 @@ class Route:
     """Hosts to which a redirect of the edge's is followed; any other goes back to the caller."""
     ping: float | None = None
     """Seconds between two OPTIONS to each target; None: none."""
+    wire_only: bool | None = None
+    """Whether control may report a call by itself when its agent does not; None: control's own setting decides."""
 
     srtp: Literal["pass", "plain", "srtp"] = "pass"
     """Of the agent's leg; see `sidecar.b2bua.securing`."""

@@ -1,9 +1,10 @@
-"""Identifiers that an edge returns in its answers: the names under which the platform, and so perhaps its agent, knows the call."""
+"""Identifiers that an edge tells on the way: the names under which the platform, and so perhaps its agent, knows the call."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from urllib.parse import unquote
 
 from sidecar.sip.headers import Headers
 
@@ -19,6 +20,8 @@ _TABLE: tuple[tuple[re.Pattern[str], re.Pattern[str], str | None], ...] = (
     (re.compile(r"p-charging-vector", re.IGNORECASE), _ICID, "icid"),  # RFC 7315 section 5.6
     (re.compile(r"x-(?:[a-z0-9]+-)*(?:call-?(?:id|sid|uuid|control-?id|leg-?id|session-?id)|uuid)", re.IGNORECASE), _WHOLE, None),
 )
+
+_IN_REFER_TO = re.compile(r"[?&]Replaces=([^&>\s]+)", re.IGNORECASE)
 
 
 def learned(headers: Headers) -> Iterator[tuple[str, str]]:
@@ -36,3 +39,17 @@ def learned(headers: Headers) -> Iterator[tuple[str, str]]:
         if pair not in seen:
             seen.add(pair)
             yield pair
+
+
+def replaced(headers: Headers) -> Iterator[tuple[str, str]]:
+    """("replaces", Call-ID) of each dialog that a request says is to be replaced, each once.
+
+    Replaces stands in an INVITE (RFC 3891 section 6.1), or escaped in the URI of a Refer-To (RFC 3515): after an attended transfer the
+    agent may know its call by the dialog that it gave away.
+    """
+    values = [value.split(";", 1)[0].strip() for value in headers.all("Replaces")]
+    for value in headers.all("Refer-To"):
+        values += [unquote(found).split(";", 1)[0].strip() for found in _IN_REFER_TO.findall(value)]
+    for call_id in dict.fromkeys(values):
+        if call_id and len(call_id) <= _MAX and _WHOLE.fullmatch(call_id):
+            yield "replaces", call_id

@@ -43,7 +43,7 @@ class Recorder:
 
     def media_opened(self, leg: e.Leg, codec: str, local: Addr, remote: Addr, now: Mono, wall: Wall) -> bytes:
         """The line that says which codec and addresses an offer/answer exchange settled for one leg."""
-        fields: Fields = {"leg": leg, "codec": readable(codec), "local": _address(local), "remote": readable(_address(remote))}
+        fields: Fields = {"leg": leg, "codec": readable(codec), "local": shown(local), "remote": readable(shown(remote))}
         return self._line("media_opened", fields, now, wall)
 
     def turn(self, turn: Turn, now: Mono, wall: Wall) -> bytes:
@@ -81,8 +81,8 @@ def _from_b2bua(fact: e.Fact, sidecar: str) -> tuple[str, Fields] | None:
                 "leg": fact.leg,
                 "direction": fact.direction,
                 "transport": flow.transport,
-                "local": _address(flow.local),
-                "remote": _address(flow.remote),
+                "local": shown(flow.local),
+                "remote": shown(flow.remote),
                 "text": redact_message(fact.data.decode("utf-8", "backslashreplace")),
                 "retransmission": fact.retransmission,
             }
@@ -97,12 +97,14 @@ def _from_b2bua(fact: e.Fact, sidecar: str) -> tuple[str, Fields] | None:
                 "sip_call_id": readable(fact.sip_call_id),
                 "from": readable(fact.from_),
                 "to": readable(fact.to),
-                "source": _address(fact.source),
+                "source": shown(fact.source),
             }
             if fact.correlation_id is not None:
                 fields["correlation_id"] = readable(fact.correlation_id)
             if fact.recipient is not None:
                 fields["recipient"] = readable(fact.recipient)
+            if fact.wire_only is not None:
+                fields["wire_only"] = fact.wire_only
             return "call_started", fields
         case e.Dialled():
             return "leg_started", {"call_id": readable(fact.call_id), "target": readable(fact.target)}
@@ -167,6 +169,7 @@ def _known(fields: dict[str, float | None]) -> Fields:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _address(addr: Addr) -> str:
+def shown(addr: Addr) -> str:
+    """`host:port`, an IPv6 host in brackets."""
     host, port = addr
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -18,7 +18,7 @@ from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.routing import DEFAULT_PORT
 from sidecar.sip.targets import literal_of
 from sidecar.sip.uri import parse_host_port
-from sidecar.verify.deep import Deep
+from sidecar.verify.deep import Deep, Unanswered, listening
 from sidecar.verify.run import Probe, verify
 from sidecar.verify.view import View
 
@@ -47,7 +47,7 @@ class Options:
 async def run(options: Options, resolver: Resolver | None = None, console: Console | None = None) -> int:
     """Verify and show; the exit status. Raises UsageError, and StartError when a certificate file cannot be used."""
     view = View(console or Console(highlight=False))
-    credentials, via, probe = _credentials(options), _via(options), _probe(options)
+    credentials, probe, via = _credentials(options), _probe(options), await _via(options)
     report = await verify(
         options.uri,
         credentials,
@@ -75,26 +75,39 @@ def _credentials(options: Options) -> Credentials | None:
     return Credentials(options.username, _secret(options.password_file))
 
 
-def _via(options: Options) -> Addr | None:
+async def _via(options: Options) -> Addr | None:
+    """Where the call goes through: what was typed, else the first UDP address that the sidecar's admin port names."""
     if not options.deep:
-        if options.via or options.admin or options.control or options.token_file:
-            raise UsageError("--via, --admin, --control and --token-file belong to --deep")
         return None
-    if options.via is None:
-        raise UsageError("--deep needs --via, the sidecar's SIP address, as in --via 127.0.0.1:5060")
-    text = options.via.removeprefix("udp://").removeprefix("sip:")
+    if options.via is not None:
+        return _address(options.via)
+    if options.admin is None:
+        raise UsageError("--deep needs --via, the sidecar's SIP address, as in --via 127.0.0.1:5060, or --admin, which can tell it")
     try:
-        host, port = parse_host_port(text)
+        told = await listening(options.admin)
+    except Unanswered as error:
+        raise UsageError(f"--deep needs --via: {options.admin} cannot tell the sidecar's SIP address: {error}") from error
+    udp = next((each for each in told if each.startswith("udp://")), None)
+    if udp is None:
+        raise UsageError(f"--deep needs --via: the sidecar listens on no udp:// address, but on {', '.join(told) or 'none'}")
+    return _address(udp)
+
+
+def _address(typed: str) -> Addr:
+    try:
+        host, port = parse_host_port(typed.removeprefix("udp://").removeprefix("sip:"))
     except MalformedMessage as error:
-        raise UsageError(f"--via {options.via}: {error.detail}; write it as 127.0.0.1:5060") from error
+        raise UsageError(f"--via {typed}: {error.detail}; write it as 127.0.0.1:5060") from error
     literal = literal_of(host)
     if literal is None:
-        raise UsageError(f"--via {options.via}: needs an IP address, as in 127.0.0.1:5060")
+        raise UsageError(f"--via {typed}: needs an IP address, as in 127.0.0.1:5060")
     return literal, port or DEFAULT_PORT
 
 
 def _probe(options: Options) -> Probe | None:
     if not options.deep:
+        if options.via or options.admin or options.control or options.token_file:
+            raise UsageError("--via, --admin, --control and --token-file belong to --deep")
         return None
     if options.admin is None and options.control is None:
         raise UsageError("--deep needs --admin, --control or both: somebody who saw the call has to be asked")

@@ -19,7 +19,7 @@ from sidecar.verify.steps import Facts, Outcome, Step, StepName
 PATIENCE_S = 6.0
 """How long facts may take to reach control once the call is over."""
 _POLL_S = 0.2
-_SHOWN = frozenset(("sip_call_id", "kind", "route", "b_leg_call_ids"))
+_SHOWN = frozenset(("sip_call_id", "kind", "route", "platform", "b_leg_call_ids"))
 """What both the admin port and control show of a call."""
 
 _NOT_TAKEN = frozenset(("upstream-unreachable", "upstream-silent"))
@@ -110,9 +110,7 @@ class Deep:
         return _step("carried", "failed", "no leg to the edge", mono(), findings=[found])
 
     def _platform(self, call: Mapping[str, Any], call_id: str) -> Step:
-        name = call.get("platform")
-        if name is None:
-            return _step("platform", "note", "not known: the admin port does not name the route's preset; ask control as well", mono())
+        name = call["platform"]
         preset = self._presets.get(name)
         if preset is None:
             return _step("platform", "note", f"{name} is a preset of the sidecar's own: trunkside config check judges it", mono())
@@ -141,23 +139,36 @@ class Deep:
         return found
 
     async def _calls(self, url: str, query: Mapping[str, str], token: str | None = None) -> list[dict[str, Any]]:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as session,
-                session.get(url, params=query, headers=headers) as answer,
-            ):
-                if answer.status != 200:
-                    raise Unanswered(f"it answers {answer.status} {answer.reason}")
-                body = await answer.json()
-        except TimeoutError as error:
-            raise Unanswered("it does not answer") from error
-        except (aiohttp.ClientError, ValueError) as error:
-            raise Unanswered(str(error) or type(error).__name__) from error
+        body = await _ask(url, query, token)
         calls = body.get("calls") if isinstance(body, dict) else None
         if not isinstance(calls, list) or not all(isinstance(call, dict) and call.keys() >= _SHOWN for call in calls):
             raise Unanswered("what answers there is not Trunkside")
         return calls
+
+
+async def listening(admin: str) -> list[str]:
+    """The SIP addresses of the sidecar behind an admin port, as `udp://host:port`. Raises Unanswered."""
+    body = await _ask(f"{admin.rstrip('/')}/v1/state")
+    sip = body.get("sip") if isinstance(body, dict) else None
+    if not isinstance(sip, list) or not all(isinstance(each, str) for each in sip):
+        raise Unanswered("what answers there is not a sidecar's admin port")
+    return sip
+
+
+async def _ask(url: str, query: Mapping[str, str] | None = None, token: str | None = None) -> Any:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as session,
+            session.get(url, params=query, headers=headers) as answer,
+        ):
+            if answer.status != 200:
+                raise Unanswered(f"it answers {answer.status} {answer.reason}")
+            return await answer.json()
+    except TimeoutError as error:
+        raise Unanswered("it does not answer") from error
+    except (aiohttp.ClientError, ValueError) as error:
+        raise Unanswered(str(error) or type(error).__name__) from error
 
 
 def _step(name: StepName, outcome: Outcome, detail: str, began: Mono, facts: Facts = (), findings: Iterable[Finding] = ()) -> Step:

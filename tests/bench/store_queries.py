@@ -59,6 +59,9 @@ def paths(calls: int) -> dict[str, str]:
         "list, all filters": f"/v1/calls?{_MANY}&since={middle}",
         "list, 500 of them": "/v1/calls?limit=500",
         "show": f"/v1/calls/{calls // 3:032x}",
+        "summary, all": "/v1/summary",
+        "summary, route (1 in 20)": "/v1/summary?route=route-7",
+        "summary, kind, since": f"/v1/summary?kind=simulation&since={middle}",
     }
 
 

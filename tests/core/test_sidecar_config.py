@@ -269,3 +269,10 @@ def test_session_timers_and_transfers_reach_the_engine(tmp_path: Path) -> None:
 )
 def test_session_timers_that_cannot_work_are_refused(tmp_path: Path, text: str, said: str) -> None:
     assert said in refused(tmp_path, ROUTE + text)
+
+
+@pytest.mark.parametrize(("said", "meant"), [("", None), ("wire_only: auto", None), ("wire_only: true", True), ("wire_only: false", False)])
+def test_a_route_says_whether_control_may_report_by_itself(tmp_path: Path, said: str, meant: bool | None) -> None:
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(f'routes:\n  - name: agent\n    target: "sip:agent@192.0.2.7:5060"\n    {said}\n')
+    assert only_route(load(file)).wire_only is meant

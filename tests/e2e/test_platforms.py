@@ -110,7 +110,7 @@ async def _accepted(world: World, call: Relayed) -> bool:
 @pytest.mark.peer
 async def test_reports_before_during_and_after_overlapping_calls_reach_the_right_ones(evaluator: EvaluatorApi, tmp_path: Path) -> None:
     names = ["plivo", "exotel", "twilio", "twilio-pstn", "jambonz"]
-    async with control(settings(tmp_path, evaluator.base_url, enrich_wait_s=20)) as client:
+    async with control(settings(tmp_path, evaluator.base_url, enrich_wait_s=4)) as client:
         world = World(client, evaluator, *names)
         calls = {}
         for n, name in enumerate(names):
@@ -124,7 +124,7 @@ async def test_reports_before_during_and_after_overlapping_calls_reach_the_right
         for name in ("jambonz", "twilio-pstn"):  # when all is over
             await client.report(world.report(name, calls[name], f"report-{name}"))
         for name, call in calls.items():
-            await until(lambda call=call: evaluator.linked(call.sent.call_id))  # type: ignore[misc]
+            await until(lambda call=call: evaluator.linked(call.sent.call_id), 20)  # type: ignore[misc]
             report = evaluator.report_for(call.sent.call_id)
             assert report is not None
             assert report.body["call_id"] == f"report-{name}"

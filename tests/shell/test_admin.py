@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from sidecar.admin import AdminServer, LiveCall, counter, gauge, party
 
 
 def live(n: int, from_: str = "sip:+15550001@evaluator.example", to: str = "sip:agent@edge.example", **more: Any) -> LiveCall:
-    started = datetime(2026, 3, 1, 12, 0, n, tzinfo=UTC)
+    started = more.pop("started_at", datetime(2026, 3, 1, 12, 0, n, tzinfo=UTC))
     return LiveCall(f"{n:032x}", f"call-{n}", "simulation", "agent", from_, to, started, **more)
 
 
@@ -116,6 +116,28 @@ async def test_an_agent_finds_its_call_by_either_side(port: Port) -> None:
     status, _, body = await port.get("/v1/current-call", **{"from": "+1 (555) 0002"})
     assert (status, body["id"], body["sip_call_id"], body["b_leg_call_ids"]) == (200, f"{2:032x}", "call-2", ["b-2"])
     assert (await port.get("/v1/current-call", to="agent", **{"from": "sip:15550001@other.example"}))[2]["sip_call_id"] == "call-1"
+
+
+async def test_an_agent_finds_its_call_by_its_media_address_its_call_id_or_the_time(port: Port) -> None:
+    began = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    port.state.live = [
+        live(1, agent_media=("10.0.0.5:4000", "10.0.0.1:30002"), started_at=began, b_leg_call_ids=("b-1",)),
+        live(2, agent_media=("10.0.0.5:4002", "10.0.0.1:30006"), started_at=began + timedelta(seconds=60)),
+    ]
+    for query in ({"media": "10.0.0.5:4000"}, {"media": "10.0.0.1:30002"}, {"media": "4000"}, {"sip_call_id": "b-1"}):
+        assert (await port.get("/v1/current-call", **query))[2]["sip_call_id"] == "call-1"
+    assert (await port.get("/v1/current-call", at="2026-01-31T12:00:30+00:00"))[2]["sip_call_id"] == "call-1"
+    assert (await port.get("/v1/current-call", at="2026-01-31T12:00:57Z"))[0] == 409  # clocks differ by seconds
+    assert (await port.get("/v1/current-call", media="10.0.0.6:4000"))[0] == 404
+    _, _, body = await port.get("/v1/current-call", media="4002")
+    assert (body["platform"], body["agent_media"]) == ("generic", ["10.0.0.5:4002", "10.0.0.1:30006"])
+
+
+async def test_a_question_that_is_misspelt_is_refused(port: Port) -> None:
+    port.state.live = [live(1)]
+    assert (await port.get("/v1/current-call", callee="agent"))[0] == 400
+    status, _, body = await port.get("/v1/current-call", at="yesterday")
+    assert (status, "RFC 3339" in body["detail"]) == (400, True)
 
 
 async def test_two_candidates_are_a_conflict_never_a_guess(port: Port) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.b2bua import effects as e
+from sidecar.b2bua.call import MOST_LEARNED
 from sidecar.identity.digest import Credentials
 from sidecar.sip.flow import Flow
 from sidecar.sip.message import Request
@@ -47,6 +48,31 @@ def test_a_request_and_its_answer_cross(bench: Bench, who: str, method: str) -> 
     answers.reply(got, 202, reason="I will", headers=[("X-Two", "too"), ("Content-Type", "text/plain")], body=b"done")
     heard = asks.response(202)
     assert (heard.reason, heard.headers.get("X-Two"), heard.body, heard.cseq) == ("I will", "too", b"done", sent.cseq)
+    bench.hang_up(bench.caller)
+
+
+@WHO
+def test_the_dialog_that_a_transfer_replaces_is_an_id_of_the_call(bench: Bench, who: str) -> None:
+    bench.answered(headers=[("Replaces", "older@192.0.2.10;to-tag=1;from-tag=2")])
+    asks, answers = parties(bench, who)
+    for _ in range(2):
+        asks.ask("REFER", headers=[("Refer-To", "<sip:carol@192.0.2.30?Replaces=other%40192.0.2.20%3Bto-tag%3D7%3Bfrom-tag%3D3>")])
+        answers.reply(answers.request("REFER"), 603)
+        asks.response(603)
+    assert [(told.name, told.value) for told in bench.facts(e.Learned)] == [
+        ("replaces", "older@192.0.2.10"),
+        ("replaces", "other@192.0.2.20"),
+    ]
+    bench.hang_up(bench.caller)
+
+
+def test_a_peer_that_makes_up_ids_is_heard_only_so_often(bench: Bench) -> None:
+    bench.answered()
+    for number in range(MOST_LEARNED + 5):
+        bench.edge.ask("INFO", headers=[("Replaces", f"made-up-{number}")])
+        bench.caller.reply(bench.caller.request("INFO"), 200)
+        bench.edge.response(200)
+    assert len(bench.facts(e.Learned)) == MOST_LEARNED
     bench.hang_up(bench.caller)
 
 

@@ -78,6 +78,14 @@ def test_call_id_and_correlation_that_disagree_are_a_conflict() -> None:
     assert (found.kind, found.candidates) == ("conflict", ("c1", "c2"))
 
 
+def test_an_id_that_a_call_only_heard_of_names_the_call_that_owns_it() -> None:
+    transferred = replace(CALL, platform_ids=frozenset({"SCL_def", "b-leg-2"}))
+    other = replace(OTHER, b_leg_call_ids=frozenset({"b-leg-2"}))
+    assert match(replace(BLANK, sip_call_id="SCL_def"), [transferred, other]) == Match("c2", "a_leg_call_id", 1.0, True, ("c2",))
+    assert match(said("b-leg-2"), [transferred, other]).call == "c2"
+    assert match(said("b-leg-2"), [transferred]).rule == "platform_id"  # nobody else's, so it is evidence
+
+
 def test_a_weak_rule_never_contradicts_a_strong_one() -> None:
     claim = replace(BLANK, sip_call_id="SCL_def", caller="15550100")
     assert match(claim, [CALL, OTHER]).call == "c2"
@@ -100,7 +108,7 @@ def test_recipient_links_an_outbound_call_byte_for_byte() -> None:
     assert (by_id.rule, by_id.exact) == ("a_leg_call_id", False)  # the evaluator links this direction by recipient
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_concurrent_calls_are_never_linked_wrongly(rng: random.Random) -> None:
     calls = [

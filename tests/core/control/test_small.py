@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from control.contract.call import Call, Percentiles, Turn
-from control.contract.facts import FACT
+from control.contract.facts import FACT, CallStarted
 from control.contract.fold import correlation_hash, fold
-from control.contract.redact import redact_correlation
+from control.contract.redact import redact_correlation, token_of
 from control.delivery.destination import backoff_s
 from control.matching.wireonly import wire_only_report
-from tests.core.control.traces import complete
+from tests.core.control.traces import TOKEN, complete
 
 STARTED = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -26,6 +28,55 @@ def test_every_correlation_header_is_hashed_and_nothing_else() -> None:
     assert redact_correlation(text) == text.replace("Id:  t0k ", f"Id:  sha256:{correlation_hash('t0k')} ").replace(
         ": t2", f": sha256:{correlation_hash('t2')}"
     )
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "X-Correlation-Id:\r\n {}",
+        "X-Correlation-Id: \r\n\t {}",
+        "X-PH-Correlationid: {}",
+        "x-my-correlation-id : {}",
+        "Refer-To: <sip:a@b?X-Correlation-Id={}&Replaces=x>",
+        "CorrelationID:{}",
+    ],
+)
+def test_folded_and_renamed_correlation_headers_are_hashed_too(header: str) -> None:
+    text = f"INVITE sip:a@b SIP/2.0\r\n{header.format(TOKEN)}\r\nX-Other: kept\r\n\r\n"
+    assert redact_correlation(text) == text.replace(TOKEN, f"sha256:{correlation_hash(TOKEN)}")
+
+
+def test_a_value_that_goes_on_over_several_lines_leaves_nothing_behind() -> None:
+    text = "INVITE sip:a@b SIP/2.0\r\nX-Correlation-Id: first\r\n second\r\n\tthird \r\nX-Other: kept\r\n\r\n"
+    shown = redact_correlation(text)
+    assert shown == f"INVITE sip:a@b SIP/2.0\r\nX-Correlation-Id: sha256:{correlation_hash('first second third')} \r\nX-Other: kept\r\n\r\n"
+
+
+def test_the_calls_own_token_is_hashed_wherever_it_stands_and_in_every_form() -> None:
+    hexed = TOKEN.encode().hex()
+    text = f"INVITE sip:a@b;t={TOKEN} SIP/2.0\r\nX-Plain: {TOKEN}\r\nX-Hexed: {hexed.upper()}\r\nX-Correlation-Id: {TOKEN}\r\n\r\n"
+    shown = redact_correlation(text, TOKEN)
+    assert TOKEN not in shown
+    assert hexed not in shown.lower()
+    assert shown.count(f"sha256:{correlation_hash(TOKEN)}") == 4
+    assert redact_correlation("Subject: table\r\n", "table") == "Subject: table\r\n"  # what is short may be any word
+
+
+def test_a_token_that_is_the_call_id_is_no_secret() -> None:
+    first = {
+        "call": "c1",
+        "seq": 1,
+        "at": STARTED,
+        "elapsed_ms": 0,
+        "sidecar": "e",
+        "route": "r",
+        "platform": "p",
+        "call_kind": "simulation",
+    }
+    first |= {"direction": "inbound", "from": "a", "to": "b", "source": "s", "sip_call_id": "SCL_abc"}
+    assert token_of([CallStarted(**first, correlation_id=TOKEN)]) == TOKEN
+    assert token_of([CallStarted(**first, correlation_id="SCL_abc")]) is None
+    assert token_of([]) is None
 
 
 def test_wire_only_report_meets_the_schema_even_for_a_silent_call() -> None:

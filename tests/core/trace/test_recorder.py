@@ -46,6 +46,7 @@ def message(data: bytes) -> e.Message:
 
 EVERY: list[tuple[e.Fact, type[object]]] = [
     (started(), f.CallStarted),
+    (started(wire_only=False, recipient="sip:sim-1@192.0.2.7"), f.CallStarted),
     (message(b'INVITE sip:agent@192.0.2.1 SIP/2.0\r\nSubject: "quoted" \\ and \xc3\xa9 and \xff\r\n\r\n'), f.SipMessage),
     (e.Dialled(CALL, "sim-7@192.0.2.7", "sip:agent@192.0.2.9"), f.LegStarted),
     (e.HopProven(CALL, "carried", "INVITE to 192.0.2.9"), f.HopSeen),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -172,6 +174,49 @@ async def test_summary_has_n_and_no_p95_under_twenty(tmp_path: Path) -> None:
         assert (summary["calls"], summary["outcome"]) == (10, {"pending": 10})
 
 
+def _rank(values: list[float], share: float) -> float:
+    """Nearest rank, as statistics books have it: the smallest value that at least this share of the values do not exceed."""
+    return next(value for value in sorted(values) if sum(each <= value for each in values) >= share * len(values))
+
+
+async def test_a_summary_is_exact_under_every_filter(tmp_path: Path) -> None:
+    dice = random.Random(7)
+    told: list[tuple[dict[str, str], float, float]] = []  # what it is filtered by, its latency, its greeting
+    async with control(settings(tmp_path, NOWHERE)) as client:
+        for number in range(60):
+            latency, greeting = round(dice.uniform(1, 3000), 3), round(dice.uniform(1, 900), 3)
+            mine = {"route": dice.choice("ab"), "sidecar": dice.choice("xyz"), "kind": dice.choice(["simulation", "production"])}
+            trace = Trace(f"c{number}", f"id-{number}", token=None, **mine).answered()
+            trace.add("turn_measured", 5, turn=turn(1, 0, 1000, 1000 + latency, 6000))
+            if number % 3:  # every third call lives still
+                trace.add("call_ended", 9, status=200, ended_by="caller", reason="caller-bye", cause="", timings_ms={})
+                trace.add(
+                    "call_measured",
+                    9,
+                    turns=[turn(1, 0, 1000, 1000 + latency, 6000)],
+                    barge_ins=[],
+                    speech={},
+                    media={},
+                    greeting_ms=greeting,
+                )
+            await client.facts(*trace.facts)
+            told.append((mine, latency, greeting if number % 3 else -1))
+        for query in ({}, {"route": "a"}, {"sidecar": "x", "kind": "simulation"}, {"min_latency_ms": "1500"}, {"route": "nowhere"}):
+            fits = [
+                (latency, greeting)
+                for mine, latency, greeting in told
+                if all(mine.get(name, value) == value for name, value in query.items()) and latency >= float(query.get("min_latency_ms", 0))
+            ]
+            summary = await client.get("/v1/summary", params=query)
+            assert (summary["calls"], sum(summary["kind"].values())) == (len(fits), len(fits))
+            for name, values in (("response_latency_ms", [f[0] for f in fits]), ("greeting_ms", [f[1] for f in fits if f[1] >= 0])):
+                shown = summary[name]
+                assert shown["n"] == len(values)
+                if values:
+                    assert (shown["p50"], shown["p90"], shown["max"]) == (_rank(values, 0.5), _rank(values, 0.9), max(values))
+                    assert shown["p95"] == (_rank(values, 0.95) if len(values) >= 20 else None)
+
+
 async def test_current_call_is_found_ambiguous_or_absent(tmp_path: Path) -> None:
     async with control(settings(tmp_path, NOWHERE)) as client:
         await client.facts(*Trace("c1", "SCL_abc").answered().facts)
@@ -184,6 +229,45 @@ async def test_current_call_is_found_ambiguous_or_absent(tmp_path: Path) -> None
         await client.get("/v1/current-call?to=sip:agent@edge.example&from=%2B15550100")
         await client.get("/v1/current-call?to=sip:nobody@edge.example", status=404)
         await client.get("/v1/current-call", status=400)
+
+
+def _talking(call: str, port: int, **more: Any) -> Trace:
+    trace = Trace(call, f"SCL_{call}", **more).answered()
+    trace.add("media_opened", 90, leg="A", codec="PCMU", local="10.0.0.1:30000", remote="10.0.0.9:4000")
+    return trace.add("media_opened", 95, leg="B", codec="PCMU", local=f"10.0.0.1:{port + 1}", remote=f"[2001:DB8::0:5]:{port}")
+
+
+async def test_current_call_is_found_by_its_media_address(tmp_path: Path) -> None:
+    async with control(settings(tmp_path, NOWHERE)) as client:
+        moved = _talking("c2", 5000).add("media_opened", 200, leg="B", codec="PCMU", local="10.0.0.1:5001", remote="10.0.0.7:6000")
+        await client.facts(*_talking("c1", 4000).facts, *moved.facts, *complete("c0", "over").facts)
+        for media in ("[2001:db8::5]:4000", "10.0.0.1:4001", "4000"):  # the agent's own, ours that it sends to, its port alone
+            assert (await client.get(f"/v1/current-call?media={media}"))["id"] == "c1"
+        assert (await client.get("/v1/current-call?media=10.0.0.7:6000&from=15550100"))["id"] == "c2"
+        for media in ("[2001:db8::5]:5000", "10.0.0.9:4000", "10.0.0.8:6000", "nonsense"):  # given up, the caller's, another host's
+            await client.get(f"/v1/current-call?media={media}", status=404)
+        assert (await client.get("/v1/calls/c2"))["agent_media"] == ["10.0.0.7:6000", "10.0.0.1:5001"]
+
+
+async def test_current_call_is_found_by_a_moment_of_it_even_when_it_is_over(tmp_path: Path) -> None:
+    async with control(settings(tmp_path, NOWHERE)) as client:
+        noon = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
+        await client.facts(*complete("c1", "SCL_1", started=noon).facts)  # lasts 12 s
+        await client.facts(*complete("c2", "SCL_2", started=noon + timedelta(seconds=60)).facts)
+        await client.facts(*Trace("c3", "SCL_3", started=noon + timedelta(seconds=70)).answered().facts)
+
+        async def at(seconds: float, status: int = 200) -> Any:
+            moment = (noon + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+            return await client.get(f"/v1/current-call?at={moment}&to=agent@edge.example", status=status)
+
+        assert (await at(3))["id"] == "c1"
+        assert (await at(-4))["id"] == "c1"  # clocks differ
+        assert (await at(62))["id"] == "c2"
+        assert [each["id"] for each in (await at(71, 409))["candidates"]] == ["c3", "c2"]
+        assert (await at(3600))["id"] == "c3"
+        await at(-10, 404)
+        await at(30, 404)
+        await client.get("/v1/current-call?at=yesterday", status=400)
 
 
 async def test_sidecars_metrics_and_health(tmp_path: Path) -> None:

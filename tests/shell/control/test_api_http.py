@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import json
+import signal
 import zlib
 from pathlib import Path
 
@@ -12,9 +15,12 @@ import pytest
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from control.api import queries
+from control.api import queries, summaries
+from control.store import Store
+from tests.bench.store_queries import fill
 from tests.core.control.test_api_pure import Page, packets, unwrap
 from tests.core.control.traces import TOKEN, Trace, complete
+from tests.shell.control import kit
 from tests.shell.control.kit import Client, control, settings
 
 NOWHERE = "http://127.0.0.1:9"
@@ -49,7 +55,7 @@ async def test_a_request_is_named_by_its_client_or_by_us_in_answer_problem_and_l
         async def fails(*_: object) -> None:
             raise ZeroDivisionError("planted")
 
-        monkeypatch.setattr(queries, "summary", fails)
+        monkeypatch.setattr(summaries, "summary", fails)
         with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as logged:
             problem = await client.get("/v1/summary", status=500, headers={"X-Request-Id": "find-me"})
         assert (problem["title"], problem["status"], problem["request_id"]) == ("Internal Server Error", 500, "find-me")
@@ -65,7 +71,7 @@ async def test_a_store_that_fails_is_a_503_that_says_to_come_back(tmp_path: Path
         async def fails(*_: object) -> None:
             raise OperationalError("SELECT planted", {}, OSError("disk gone"))
 
-        monkeypatch.setattr(queries, "summary", fails)
+        monkeypatch.setattr(summaries, "summary", fails)
         async with client.http.get(client.url + "/v1/summary") as answer:
             assert (answer.status, answer.headers["Retry-After"], answer.content_type) == (503, "2", "application/problem+json")
             assert "planted" not in await answer.text()
@@ -207,3 +213,55 @@ async def test_what_no_database_can_hold_is_just_not_found(tmp_path: Path) -> No
         fact = Trace("c1", "SCL_abc").facts[0]
         for wrong in ({"seq": 2**40}, {"call": "x" * 65}, {"call": "\x00"}):
             assert "facts.0" in (await client.facts(fact | wrong, status=422))["detail"]
+
+
+async def test_an_export_for_a_spreadsheet_has_a_line_a_call_and_runs_nothing(tmp_path: Path) -> None:
+    async with control(settings(tmp_path, NOWHERE)) as client:
+        evil = {"from": '=HYPERLINK("http://evil.example","x"),\r\nmore'}
+        await client.facts(*complete("c1", "SCL_1", **evil).facts, *complete("c2", "-2+3", token=None).facts)
+        async with client.http.get(client.url + "/v1/export?format=csv") as answer:
+            assert answer.headers["Content-Type"].startswith("text/csv")
+            shown = list(csv.DictReader(io.StringIO(await answer.text(), newline="")))
+        assert {row["id"] for row in shown} == {"c1", "c2"}
+        first = next(row for row in shown if row["id"] == "c1")
+        assert (first["from"], first["turns"], first["outcome"], first["greeting_ms"]) == ("'" + evil["from"], "2", "pending", "300.0")
+        assert next(row for row in shown if row["id"] == "c2")["sip_call_id"] == "'-2+3"
+        async with client.http.get(client.url + "/v1/export?format=csv&route=none") as answer:
+            assert (await answer.text()).startswith("id,sip_call_id,")  # the names alone
+        await client.get("/v1/export?format=xlsx", status=400)
+
+
+@pytest.mark.peer
+async def test_an_export_needs_no_more_memory_however_long_it_is(tmp_path: Path) -> None:
+    database = kit.ENGINE.file(tmp_path)
+    store = Store(database["database"])
+    await fill(store, 3000)  # fifteen times what a page holds
+    await store.close()
+    config = tmp_path / "control.yaml"
+    config.write_text(json.dumps({"listen": "127.0.0.1:0", "retention": {"days": 0}, "wire_only": {"grace_s": 1e9}} | database))
+    async with kit.process(config) as running:
+        client = running.client
+
+        async def export(query: str) -> int:
+            size = 0
+            async with client.http.get(f"{client.url}/v1/export{query}") as answer:
+                async for piece in answer.content.iter_chunked(65536):
+                    size += len(piece)
+            return size
+
+        cursor = ""
+        while cursor is not None:  # what reading so much needs in any case: the database's own cache of pages, above all
+            cursor = (await client.get(f"/v1/calls?limit=500{cursor and '&cursor='}{cursor}"))["next"]
+        for form in ("ndjson", "csv"):
+            await export(f"?format={form}&route=route-7")
+        before = peak_kib(running.process.pid)
+        sizes = [await export(""), await export("?format=csv")]
+        assert sizes[0] > 6_000_000
+        assert peak_kib(running.process.pid) - before < 10_000  # KiB
+        assert await running.end(signal.SIGTERM) == 0
+
+
+def peak_kib(pid: int) -> int:
+    """The most memory that a process ever held."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])

@@ -40,6 +40,7 @@ class World:
 
     store: Store
     now: int = as_us(TRACE.started) + 60 * SECOND
+    wire_only: bool = False
     life: int = 0
     accepted: list[tuple[str, bytes]] = field(default_factory=list)
     sent: dict[str, set[bytes]] = field(default_factory=dict)
@@ -70,7 +71,7 @@ class World:
                 self.life += 1
                 await outbox.release_leases(self.store, self.now)
             case ["sweep"]:
-                await sweeper.settle_due(self.store, sweeper.Policy(30 * SECOND, 0), self.now)
+                await sweeper.settle_due(self.store, sweeper.Policy(30 * SECOND, 0, SENDER, self.wire_only), self.now)
         self.now += SECOND // 10
 
     async def deliver(self, how: str) -> None:
@@ -123,7 +124,10 @@ def histories(draw: st.DrawFn) -> tuple[list[str], set[str]]:
     return history, set(bodies)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+EXAMPLES = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+
+
+@EXAMPLES
 @given(histories())
 def test_one_body_a_call_id_and_one_verdict_that_agrees_with_it(tmp_path: Path, drawn: tuple[list[str], set[str]]) -> None:
     history, bodies = drawn
@@ -160,3 +164,49 @@ def expected(links: dict[str, str | None], bodies: set[str]) -> str:
     if "id" in bodies:
         return "linked"
     return "repaired" if links["r2"] == "SCL_abc" else "unlinked"
+
+
+@EXAMPLES
+@given(histories(), st.booleans())
+def test_a_wire_only_report_and_the_agents_own_never_both_reach_the_evaluator(
+    tmp_path: Path, drawn: tuple[list[str], set[str]], reports_at_all: bool
+) -> None:
+    history = [action for action in drawn[0] if reports_at_all or not action.startswith("report")]
+    asyncio.run(check_wire_only(kit.ENGINE.database(tmp_path), history, drawn[1] if reports_at_all else set()))
+
+
+async def check_wire_only(database: str, history: list[str], bodies: set[str]) -> None:
+    world = World(Store(database), wire_only=True)
+    try:
+        await world.begin()
+        for action in history:
+            await world.play(action)
+        await world.play("wait 400")
+        await world.play("sweep")
+        await world.drain()
+        names = {call_id for call_id, _ in world.accepted}
+        assert all(len(versions) == 1 for versions in world.sent.values())
+        assert names in ({"trunkside-c1"}, {"r1" if body == "id" else "r2" for body in bodies})
+        call = await world.call()
+        assert call.verdict.outcome in ("linked", "repaired", "unlinked")
+        before = len(world.accepted)
+        for action in ("wait 400", "sweep", "deliver ok", *(f"report {body}" for body in bodies), "sweep", "deliver ok"):
+            await world.play(action)
+        assert (await world.call(), len(world.accepted)) == (call, before)
+    finally:
+        await world.store.close()
+
+
+async def test_the_agents_own_report_withdraws_a_wire_only_one_that_has_not_left(tmp_path: Path) -> None:
+    world = World(Store(kit.ENGINE.database(tmp_path)), wire_only=True)
+    try:
+        for action in (*(f"facts {n}" for n in range(len(CHUNKS))), "wait 60", "sweep"):
+            await world.play(action)
+        assert (await world.call()).verdict.repair.rule == "wire_only"
+        await world.play("report id")
+        await world.drain()
+        assert [call_id for call_id, _ in world.accepted] == ["r1"]
+        assert await world.states() == {"delivered", "superseded"}
+        assert (await world.call()).verdict.outcome == "linked"
+    finally:
+        await world.store.close()

@@ -6,9 +6,17 @@ import asyncio
 import gzip
 import hashlib
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExportResult
 
 from tests.core.control.traces import TOKEN, Trace, complete, report
 from tests.shell.control.kit import ON_SQLITE, Client, control, evaluator, settings, until
@@ -264,6 +272,37 @@ async def test_wire_only_report_links_a_silent_agent_and_a_late_report_makes_no_
             await until(lambda: tuner.calls() == ["trunkside-c1", "r1"])
 
 
+@pytest.mark.parametrize(
+    ("route", "enabled", "reported"), [(True, False, True), (False, True, False), (None, True, True), (None, False, False)]
+)
+async def test_a_route_decides_about_wire_only_reports_and_auto_leaves_it_to_control(
+    tmp_path: Path, route: bool | None, enabled: bool, reported: bool
+) -> None:
+    async with evaluator() as tuner:
+        own = {"base_url": tuner.base_url, "api_key": "k", "workspace_id": 1, "agent_id": "a"}
+        config = settings(tmp_path, tuner.base_url, evaluator=own, wire_only={"enabled": enabled, "grace_s": 0})
+        async with control(config) as client:
+            await client.facts(*complete("c1", "SCL_abc", wire_only=route).facts)
+            await client.facts(*complete("c2", "prod", kind="production", wire_only=route).facts)
+            await until(lambda: _is(client, "c1", "repaired" if reported else "missing"))
+            assert (await client.get("/v1/calls/c1"))["wire_only"] is route
+            if reported:
+                await until(lambda: tuner.calls() == ["trunkside-c1"])
+            assert len((await client.get("/v1/deliveries"))["deliveries"]) == int(reported)  # customers' calls are never reported
+
+
+async def test_a_route_that_wants_what_control_has_no_credentials_for_is_a_finding(tmp_path: Path) -> None:
+    config = settings(tmp_path, "http://127.0.0.1:9", wire_only={"enabled": False, "grace_s": 0})
+    async with control(config) as client:
+        trace = complete("c1", "SCL_abc", wire_only=True)
+        await client.facts(*trace.facts)
+        await until(lambda: _is(client, "c1", "missing"))
+        verdict = (await client.get("/v1/calls/c1"))["verdict"]
+        assert [finding["name"] for finding in verdict["findings"]] == ["wire_only_unset"]
+        assert "evaluator.api_key" in verdict["findings"][0]["detail"]
+        assert (await client.get("/v1/deliveries"))["deliveries"] == []
+
+
 async def _delivery_is(client: Client, call_id: str, state: str) -> bool:
     found = (await client.get(f"/v1/deliveries?call_id={call_id}"))["deliveries"]
     return bool(found) and found[0]["state"] == state
@@ -277,3 +316,55 @@ async def test_token_is_shown_only_as_a_hash(tmp_path: Path) -> None:
         for path in ("/v1/calls", "/v1/calls/c1", "/v1/calls/c1/messages", "/v1/calls/c1/ladder"):
             assert TOKEN not in json.dumps(await client.get(path))
         assert f"x-correlation-id: sha256:{digest}\r\n" in (await client.get("/v1/calls/c1/messages"))["messages"][0]["text"]
+
+
+def _export(call_id: str, begins: datetime, token: str = TOKEN) -> ReadableSpan:
+    """A span of an agent's framework, made as the evaluator's SDKs have it made."""
+    provider = TracerProvider(resource=Resource({"service.name": "my-agent"}))
+    started = round(begins.timestamp() * 1e6) * 1000
+    span = provider.get_tracer("agent").start_span(
+        "llm_node", start_time=started, attributes={"tuner.call_id": call_id, "sip.h.x-id": token}
+    )
+    span.end(started + 250_000_000)
+    return cast("ReadableSpan", span)
+
+
+async def test_spans_are_shown_beside_the_turns_of_their_call_whichever_comes_first(tmp_path: Path) -> None:
+    async with evaluator() as tuner, control(settings(tmp_path, tuner.base_url)) as client:
+        trace = complete("c1", "SCL_abc")
+        exporter = OTLPSpanExporter(
+            f"{client.url}/api/v1/traces", headers={"authorization": "Bearer tr_api_x"}, compression=Compression.Gzip
+        )
+        answered = trace.started + timedelta(milliseconds=100)
+        first = _export("r1", answered + timedelta(milliseconds=2100))  # the caller's first turn ends at 2000
+        for _ in range(2):  # an exporter that heard no answer sends again
+            assert await asyncio.to_thread(exporter.export, [first]) is SpanExportResult.SUCCESS
+        await client.facts(*trace.facts)
+        assert await client.get("/v1/calls/c1/spans") == {"call": "c1", "total": 0, "spans": []}
+        await client.report(report("r1", trace, sip_call_id="SCL_abc"))
+        await asyncio.to_thread(exporter.export, [_export("r1", answered + timedelta(seconds=7)), _export("other", answered)])
+        shown = await client.get("/v1/calls/c1/spans")
+        assert [(span["name"], span["service"], span["start_ms"], span["duration_ms"], span["turn"]) for span in shown["spans"]] == [
+            ("llm_node", "my-agent", 2100, 250, 1),
+            ("llm_node", "my-agent", 7000, 250, 2),
+        ]
+        assert shown["total"] == 2
+        assert TOKEN not in json.dumps(shown)
+        assert shown["spans"][0]["attributes"] == {"sip.h.x-id": f"sha256:{hashlib.sha256(TOKEN.encode()).hexdigest()}"}
+        page = await client.get("/v1/calls/c1/evidence")
+        assert "The agent&#x27;s own trace" in page
+        assert "my-agent" in page
+        assert TOKEN not in page
+        await until(lambda: len(tuner.traces) == 3)  # all are the evaluator's, whatever they name
+
+
+async def test_spans_of_another_workspace_are_another_tenants(tmp_path: Path) -> None:
+    async with evaluator() as tuner, control(settings(tmp_path, tuner.base_url)) as client:
+        trace = complete("c1", "SCL_abc")
+        await client.facts(*trace.facts)
+        await client.report(report("r1", trace, sip_call_id="SCL_abc"))
+        body = encode_spans([_export("r1", trace.started + timedelta(seconds=1))]).SerializeToString()
+        await client.post("/api/v1/traces?workspace_id=8", body, headers={"Authorization": "Bearer k"})
+        assert (await client.get("/v1/calls/c1/spans"))["total"] == 0
+        await client.post("/api/v1/traces?workspace_id=7", body, headers={"Authorization": "Bearer k"})
+        assert (await client.get("/v1/calls/c1/spans"))["total"] == 1

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from array import array
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,14 +25,15 @@ from control.delivery.destination import Delivered, Later
 from control.ingest import facts, reports
 from control.ingest.facts import Intake
 from control.ingest.reports import Sender
-from control.store import Store
+from control.store import Store, migrations
 from control.store.combine import Combiner
 from control.store.faults import Unavailable
 from control.store.migrations import HEAD
-from control.store.schema import calls, claims, deliveries, metadata, probe, strays
+from control.store.schema import calls, claims, deliveries, figures, metadata, probe, spans, strays
 from control.store.schema import facts as stored_facts
 from control.store.schema import reports as stored_reports
-from tests.core.control.traces import Trace, complete, report
+from tests.core.control.test_spans import span as _span
+from tests.core.control.traces import Trace, complete, report, turn
 from tests.shell.control import kit
 
 SENDER = Sender("7", "agent-1", None)
@@ -166,6 +171,36 @@ async def test_retention_takes_what_is_old_with_all_that_belongs_to_it_and_leave
         assert await count(store, table) == 0
 
 
+async def test_messages_may_go_before_their_calls(store: Store) -> None:
+    policy = sweeper.Policy(grace_us=60 * SECOND, keep_us=30 * DAY, keep_messages_us=3 * DAY)
+    old = Trace("c-old", "SCL_old", token=None).message(0, "A", "in", "INVITE sip:a@b SIP/2.0\r\n\r\n").answered().ended()
+    began = as_us(old.started)
+    await take(store, old, began)
+    await take(store, Trace("c-live", "SCL_live", token=None).message(0, "A", "in", "INVITE sip:a@b SIP/2.0\r\n\r\n"), began)
+    assert await sweeper.drop_messages(store, policy, began + 2 * DAY) == 0
+    assert await sweeper.drop_messages(store, policy, began + 4 * DAY) == 1
+    assert await sweeper.drop_messages(store, policy, began + 4 * DAY) == 0  # once is enough
+    async with store.read() as conn:
+        messages = sa.select(stored_facts.c.call).where(stored_facts.c.kind == "sip_message")
+        assert list(await conn.scalars(messages)) == ["c-live"]  # it has not ended
+        kept = sa.select(sa.func.count()).where(stored_facts.c.call == "c-old")
+        assert await conn.scalar(kept) == len(old.facts) - 1
+    before = await _figures(store)
+    await take(store, old, began + 4 * DAY)  # a sidecar that sends its spool again brings nothing back
+    assert await count(store, stored_facts) == len(old.facts) - 1 + 2
+    assert await _figures(store) == before
+
+
+async def test_spans_go_with_the_calls_of_their_time(store: Store) -> None:
+    body = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [_span("a" * 16)]}]}]}).encode()
+    await reports.accept_traces(store, body, "application/json", SENDER, SECOND)
+    assert await count(store, spans) == 1
+    await sweeper.drop_old(store, KEEP, 29 * DAY)
+    assert await count(store, spans) == 1
+    await sweeper.drop_old(store, KEEP, 31 * DAY)
+    assert await count(store, spans) == 0
+
+
 async def test_reports_of_one_call_leave_in_order_and_one_that_is_put_off_holds_the_next(store: Store) -> None:
     trace, other = complete("c1", "SCL_abc", token=None), complete("c2", "SCL_def", token=None)
     now = as_us(trace.started) + 60 * SECOND
@@ -208,3 +243,31 @@ async def test_a_waiting_report_is_found_by_any_of_its_values(store: Store) -> N
     async with store.read() as conn:
         found = sa.select(stored_reports.c.call, stored_reports.c.rule).where(stored_reports.c.provider_call_id == "r1")
         assert (await conn.execute(found)).one() == ("c1", "platform_id")
+
+
+async def test_figures_are_filled_from_the_calls_of_an_older_schema_and_kept_in_step(store: Store) -> None:
+    several = [complete("c1", "SCL_1"), complete("c2", "SCL_2", token=None).add("turn_measured", 1, turn=turn(3, 1, 2, 3.25, 4))]
+    await facts.accept(store, batch(*several, Trace("c3", "SCL_3", token=None)), now_us(), wait_us=0)
+    kept = await _figures(store)
+    assert [(row.call, row.status, row.reason) for row in kept] == [
+        ("c1", 200, "caller-bye"),
+        ("c2", 200, "caller-bye"),
+        ("c3", None, None),
+    ]
+    assert array("d", kept[1].responses).tolist() == [600.0, 900.0, 1.25]
+
+    def back(connection: sa.Connection) -> None:
+        settings = Config()
+        settings.set_main_option("script_location", str(Path(migrations.__file__).parent))
+        settings.attributes["connection"] = connection
+        command.downgrade(settings, "-1")
+
+    async with store.write() as conn:
+        await conn.run_sync(back)
+    await store.upgrade()
+    assert await _figures(store) == kept
+
+
+async def _figures(store: Store) -> list[sa.Row[Any]]:
+    async with store.read() as conn:
+        return list((await conn.execute(sa.select(figures).order_by(figures.c.call))).all())

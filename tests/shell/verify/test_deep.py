@@ -10,7 +10,8 @@ import pytest
 from aiohttp import web
 
 from sidecar.clocks import Addr
-from sidecar.verify.deep import Deep
+from sidecar.verify.command import Options, UsageError, run
+from sidecar.verify.deep import Deep, listening
 from sidecar.verify.run import verify
 from sidecar.verify.steps import Report
 from tests.shell.verify.edges import closed, running
@@ -87,10 +88,24 @@ async def test_an_id_that_arrives_is_followed_to_the_agents_own_report(halves: R
 
 
 @pytest.mark.peer
-async def test_the_admin_port_alone_shows_the_hops_but_no_preset(halves: Running) -> None:
+async def test_the_admin_port_alone_shows_every_hop(halves: Running) -> None:
     report = await through(halves, "agent", control=False)
     assert causes(report) == []
-    assert outcomes(report) == {"received": "ok", "carried": "ok", "platform": "note", "echoed": "note"}
+    assert outcomes(report) == {"received": "ok", "carried": "ok", "platform": "ok", "echoed": "note"}
+
+
+@pytest.mark.peer
+async def test_the_admin_port_tells_where_to_dial(halves: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await listening(halves.admin) == [f"udp://{halves.sip[0]}:{halves.sip[1]}"]
+    async with running(at=halves.edge):
+        assert await run(Options("sip:agent@voice.example", timeout_s=3, json=True, deep=True, admin=halves.admin)) == 0
+    assert '"carried"' in capsys.readouterr().out
+
+
+@pytest.mark.peer
+async def test_a_control_is_no_admin_port(halves: Running) -> None:
+    with pytest.raises(UsageError, match=r"--deep needs --via: .* cannot tell the sidecar's SIP address: it answers 404"):
+        await run(Options("sip:agent@voice.example", deep=True, admin=halves.control))
 
 
 @pytest.mark.peer
