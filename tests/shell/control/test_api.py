@@ -52,7 +52,7 @@ async def test_bytes_that_are_not_utf8_and_nul_are_stored_all_the_same(tmp_path:
 
 
 async def test_calls_are_filtered_and_paged_without_gap_or_repetition(tmp_path: Path) -> None:
-    async with control(settings(tmp_path, NOWHERE, retention={"days": 0})) as client:
+    async with control(settings(tmp_path, NOWHERE, retention={"days": 0}, wire_only={"grace_s": 1e9})) as client:
         began = datetime(2026, 1, 31, 12, tzinfo=UTC)
         for number in range(7):
             kind = "production" if number % 2 else "simulation"
