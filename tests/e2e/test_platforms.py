@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sidecar.clocks import Mono
+from sidecar.identity.presets import PRESETS
 from sidecar.lab.evaluator_api import Behaviour, EvaluatorApi
 from sidecar.lab.platforms import PLATFORMS
 from tests.shell.control.kit import Client, control, settings, until
@@ -67,19 +68,33 @@ async def evaluator() -> Any:
     await api.stop()
 
 
+LINKS = [
+    ("twilio", "linked", None, None),
+    ("jambonz", "linked", None, None),
+    ("livekit", "linked", None, None),
+    ("daily", "repaired", "a_leg_call_id", 1.0),
+    ("plivo", "repaired", "a_leg_call_id", 1.0),
+    ("twilio-pstn", "repaired", "to_from_time", 0.7),
+    ("exotel", "repaired", "to_from_time", 0.5),
+    ("asterisk", "linked", None, None),
+    ("freeswitch", "linked", None, None),
+    ("generic", "linked", None, None),
+    ("openai", "linked", None, None),
+    ("retell", "linked", None, None),
+    ("signalwire", "linked", None, None),
+    ("telnyx", "linked", None, None),
+    ("vapi", "linked", None, None),
+    ("vonage", "linked", None, None),
+]
+"""Each preset, what becomes of the link, and where it is repaired, by which rule and how sure."""
+
+
+def test_every_preset_is_tried() -> None:
+    assert {platform for platform, *_ in LINKS} == set(PRESETS)
+
+
 @pytest.mark.peer
-@pytest.mark.parametrize(
-    ("platform", "outcome", "rule", "confidence"),
-    [
-        ("twilio", "linked", None, None),
-        ("jambonz", "linked", None, None),
-        ("livekit", "linked", None, None),
-        ("daily", "repaired", "a_leg_call_id", 1.0),
-        ("plivo", "repaired", "a_leg_call_id", 1.0),
-        ("twilio-pstn", "repaired", "to_from_time", 0.7),
-        ("exotel", "repaired", "to_from_time", 0.5),
-    ],
-)
+@pytest.mark.parametrize(("platform", "outcome", "rule", "confidence"), LINKS)
 async def test_the_evaluator_links_the_report_of_its_call(
     platform: str, outcome: str, rule: str | None, confidence: float | None, evaluator: EvaluatorApi, tmp_path: Path
 ) -> None:
