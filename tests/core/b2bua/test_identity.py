@@ -114,6 +114,13 @@ def test_every_finding_is_counted_from_nought() -> None:
     assert Relay(route("generic")).engine.findings == dict.fromkeys(FINDINGS, 0)
 
 
+@pytest.mark.parametrize("said", [True, False, None])
+def test_what_the_route_says_about_wire_only_reports_travels_with_the_call(said: bool | None) -> None:
+    relay = Relay(route("generic", wire_only=said))
+    relay.call("sip:1@generic.test", call_id=CALL_ID)
+    assert [started.wire_only for started in relay.of(e.Started)] == [said]
+
+
 # -- aliases -----------------------------------------------------------------------------------------------------------------------------
 
 
