@@ -249,15 +249,16 @@ async def test_an_export_needs_no_more_memory_however_long_it_is(tmp_path: Path)
                     size += len(piece)
             return size
 
-        cursor = ""
-        while cursor is not None:  # what reading so much needs in any case: the database's own cache of pages, above all
-            cursor = (await client.get(f"/v1/calls?limit=500{cursor and '&cursor='}{cursor}"))["next"]
+        for _ in range(4):  # what reading so much needs in any case: above all the page cache of each of the database's connections
+            cursor = ""
+            while cursor is not None:
+                cursor = (await client.get(f"/v1/calls?limit=500{cursor and '&cursor='}{cursor}"))["next"]
         for form in ("ndjson", "csv"):
             await export(f"?format={form}&route=route-7")
         before = peak_kib(running.process.pid)
         sizes = [await export(""), await export("?format=csv")]
         assert sizes[0] > 6_000_000
-        assert peak_kib(running.process.pid) - before < 10_000  # KiB
+        assert peak_kib(running.process.pid) - before < 16_000  # KiB: all calls at once would be six times that
         assert await running.end(signal.SIGTERM) == 0
 
 
