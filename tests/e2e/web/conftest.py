@@ -91,6 +91,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "listen": f"{host}:{port}",
             "database": "sqlite+aiosqlite:///control.db",
             "enrich_wait_s": 1,
+            "recordings": {"path": "recordings"},
             "evaluator": {"base_url": stand_ins.api.base_url, "api_key": KEY, "workspace_id": WORKSPACE, "agent_id": AGENT},
         }
         sidecar_settings = {
@@ -99,6 +100,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "routes": [{"name": "lab", "target": f"sip:agent@{agent}", "username": USER, "password": PASSWORD}],
             "control": {"url": url},
             "spool": {"path": "spool"},
+            "media": {"record": True},
+            "recordings": {"path": "recordings"},
             "admin": {"listen": f"{host}:0"},
             "drain": {"deadline_s": 0, "goodbye_s": 1, "flush_s": 1},
         }

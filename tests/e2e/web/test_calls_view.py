@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import urllib.error
+import urllib.request
 from concurrent.futures import Future
 
 import pytest
@@ -11,6 +13,16 @@ from tests.e2e.web.conftest import BIG, BUSY, LINKED, LIVE, Site
 from tests.support.product import until
 
 pytestmark = pytest.mark.peer
+
+
+def answers(url: str) -> bool:
+    """Whether there is something at `url`."""
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
 
 
 def test_a_live_call_appears_and_is_linked_without_a_reload(page: Page, site: Site) -> None:
@@ -38,6 +50,28 @@ def test_a_live_call_appears_and_is_linked_without_a_reload(page: Page, site: Si
     expect(page.locator(".level.caller")).to_have_count(1)
     expect(page.locator(".speech.agent")).to_have_count(len(site.get(f"/v1/calls/{call['id']}/timeline")["tracks"]["agent"]["segments"]))
     expect(page.locator(".hops .seen")).to_have_count(4)
+    assert_played_on_one_clock(page, site, call["id"])
+
+
+def assert_played_on_one_clock(page: Page, site: Site, call: str) -> None:
+    """The recording plays, and the line in the timeline is where it is heard."""
+    until("the recording", lambda: answers(f"{site.url}/v1/calls/{call}/recording"))
+    page.get_by_role("button", name="Play").click()
+    until("the sound", lambda: page.evaluate("document.querySelector('audio').currentTime > 0.3"))
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("button", name="Play")).to_be_visible()
+    heard, head = page.evaluate(
+        """() => {
+            const drawn = [...document.querySelectorAll('.speech.agent')];
+            const marks = drawn.map(one => [Number(one.getAttribute('x')), Number(one.dataset.start)]);
+            const [first, last] = [marks[0], marks.at(-1)];
+            const at = new DOMMatrix(document.querySelector('.stage .head').style.transform).m41;
+            const perMs = (last[0] - first[0]) / (last[1] - first[1]);
+            return [document.querySelector('audio').currentTime * 1000, first[1] + (at - first[0]) / perMs];
+        }"""
+    )
+    answered = site.get(f"/v1/calls/{call}/timeline")["answered_ms"]
+    assert head == pytest.approx(answered + heard, abs=200), "the player and the timeline share one clock"
 
 
 def test_filters_are_in_the_address_and_an_address_brings_them_back(page: Page, site: Site) -> None:

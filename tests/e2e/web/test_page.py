@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.web.conftest import BIG, BUSY, HOSTILE, LINKED, LIVE, Site, control, opened
-from tests.support.product import get_json
+from tests.support.product import get_json, until
 
 pytestmark = pytest.mark.peer
 VIEWS = (
@@ -40,9 +40,8 @@ def ready(page: Page) -> None:
     """The view is there, with all that it fetches."""
     expect(page.locator("#main h1")).to_have_count(1)
     expect(page.locator("#live")).to_have_attribute("data-state", "on")
-    page.wait_for_function(
-        "document.getAnimations().every(each => each.playState !== 'running' || each.effect.getTiming().iterations === Infinity)"
-    )
+    still = "document.getAnimations().every(each => each.playState !== 'running' || each.effect.getTiming().iterations === Infinity)"
+    until("the end of all animation", lambda: page.evaluate(still))  # not wait_for_function: the page's policy forbids what that does
 
 
 @pytest.mark.parametrize(("scheme", "width", "views"), [("light", 1360, VIEWS), ("dark", 360, (*VIEWS[:3], *VIEWS[-3:]))])
