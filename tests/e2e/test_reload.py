@@ -12,7 +12,8 @@ import yaml
 from tests.support.product import free_port, loopback, running, until
 from tests.support.sipp import Sipp
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.load]
+"""With other work on the machine SIPp itself counts retransmissions as failures."""
 
 RATE, CALLS = 50, 400
 
