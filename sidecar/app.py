@@ -81,14 +81,16 @@ class Sidecar:
         self.fleet: FleetClient | None = None
         self.tap_dropped = 0
         """Packets of ended calls that the analysis never saw."""
+        self.forwarding = ""
+        """What moves media, and why not the native thread."""
         self._loop = asyncio.get_running_loop()
         self.sessions: dict[str, Session] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = Mono(0.0)
         recordings = config.recordings
-        self.analysis = AnalysisProcess(recordings.path, recordings.max_mb * 1_000_000)
+        self.analysis = AnalysisProcess(recordings.outgoing, recordings.max_mb * 1_000_000)
         token = revealed(config.control.token)
-        self.recordings = RecordingUploader(recordings.path, url=config.control.url, token=token, days=recordings.days)
+        self.recordings = RecordingUploader(recordings.outgoing, url=config.control.url, token=token, days=recordings.days)
         self._tasks = asyncio.TaskGroup()
         self.stopping = asyncio.Event()
         self.idle = asyncio.Event()
@@ -154,6 +156,7 @@ class Sidecar:
                     admin=f"http://{admin.address[0]}:{admin.address[1]}",
                     control=config.control.url,
                     routes=[route.name for route in config.routes],
+                    media=self.forwarding,
                 )
                 await self.stopping.wait()
                 await self._drain()
@@ -223,8 +226,9 @@ class Sidecar:
         try:
             forwarder = Forwarder()
         except NoForwarder as error:
-            log.warning("media is forwarded by the event loop", cause=str(error))
+            self.forwarding = f"event loop: {error}"
             return None
+        self.forwarding = "native thread"
         stack.callback(forwarder.stop)
         self._loop.add_reader(forwarder.notice, forwarder.settle)
         stack.callback(self._loop.remove_reader, forwarder.notice)

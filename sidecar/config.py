@@ -360,6 +360,11 @@ class RecordingsSection(Section):
     max_mb: int = Field(default=2048, ge=10)
     days: float = Field(default=7, ge=0)
 
+    @property
+    def outgoing(self) -> Path:
+        """A folder of our own: control's variable has the same name, and what we delete must not be what it keeps."""
+        return self.path / "outgoing"
+
 
 class AdminSection(Section):
     """The local HTTP port: health, metrics, live calls."""

@@ -84,6 +84,8 @@ class RouteBase(Strict):
     """Whether calls are recorded; null: as the sidecar's `media.record` says."""
     srtp: Literal["pass", "plain", "srtp"] = "pass"
     """SRTP on the agent's leg: as it comes, RTP in any case, or SRTP with keys of the sidecar's."""
+    wire_only: bool | Literal["auto"] = "auto"
+    """Whether control reports an answered simulation whose agent does not; `auto`: as its own `wire_only.enabled` says."""
 
 
 class RouteGiven(RouteBase):

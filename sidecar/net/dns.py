@@ -24,7 +24,7 @@ from sidecar.clocks import Addr, Mono
 from sidecar.net.clock import mono
 from sidecar.sip.endpoint import TRANSPORTS
 from sidecar.sip.locate import Answer, Located, Naptr, Query, Record, Srv, Step, locate
-from sidecar.sip.targets import Target, literal_of, living_first
+from sidecar.sip.targets import literal_of
 from sidecar.sip.uri import SipUri
 
 _ADDRESSES: Final = ("A", "AAAA")
@@ -50,7 +50,6 @@ class DnsLimits:
     """How long no further question is asked when none was answered."""
     stale: float = 86400.0
     """How long after its TTL an answer may serve while no name server answers (RFC 8767)."""
-    dead: int = 1024
     """Targets avoided at one time."""
 
 
@@ -78,10 +77,9 @@ class Resolver:
         self._cache: OrderedDict[Query, _Kept] = OrderedDict()
         self._running: dict[Query, asyncio.Event] = {}
         self._slots = asyncio.Semaphore(limits.at_once)
-        self._dead: OrderedDict[Target, Mono] = OrderedDict()
 
     async def locate(self, uri: SipUri, *, transports: Sequence[str] = TRANSPORTS, families: Sequence[str] = _ADDRESSES) -> Located:
-        """The targets of `uri` in the order to try, those to be avoided last; or none and why."""
+        """The targets of `uri` in the order to try; or none and why."""
         search = locate(uri, lambda most: secrets.randbelow(most + 1), transports=transports, families=families)
         try:
             async with asyncio.timeout(self._limits.whole):
@@ -93,29 +91,13 @@ class Resolver:
         except TimeoutError:
             why = f"{uri.host}: no answer from the name servers within {self._limits.whole:g} s"
             return Located((), (Step("DNS", (), why),), why)
-        return Located(living_first(found.targets, self._dead, mono()), found.steps, found.failure)
-
-    def avoid(self, target: Target, until: Mono) -> None:
-        """Try `target` after all others until then."""
-        self._dead[target] = until
-        self._dead.move_to_end(target)
-        now = mono()
-        for dead in [dead for dead, till in self._dead.items() if till <= now]:
-            del self._dead[dead]
-        while len(self._dead) > self._limits.dead:
-            self._dead.popitem(last=False)
-
-    def forgive(self, target: Target) -> None:
-        """It answered after all."""
-        self._dead.pop(target, None)
+        return found
 
     def describe(self) -> dict[str, object]:
         """Sizes and counts, for the admin API."""
-        now = mono()
         return {
             "cached": len(self._cache),
             "asking": len(self._running),
-            "avoided": {str(target): round(till - now, 1) for target, till in self._dead.items() if till > now},
             "counts": dict(self.counts),
         }
 

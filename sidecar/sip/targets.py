@@ -1,21 +1,16 @@
-"""Places to send to: which transport fits a request's size, which ones to try first, and the way of a response that lost its connection."""
+"""Places to send to: which ones to try first, and the way of a response that lost its connection."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
-from typing import Final
 
 from sidecar.clocks import Addr, Mono
-from sidecar.sip.endpoint import TRANSPORTS
 from sidecar.sip.fields import Via
 from sidecar.sip.flow import Flow
 from sidecar.sip.routing import default_port
 from sidecar.sip.uri import bracketed
-
-_SAFE_SIZE: Final = 1300
-_MTU_MARGIN: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +29,6 @@ class Target:
 
     def __str__(self) -> str:
         return f"{self.transport}:{bracketed(self.addr)}:{self.port}"
-
-
-def preferred_transport(size: int, transport: str, path_mtu: int | None = None) -> str:
-    """18.1.1: `tcp` for a request of `size` octets (its Via included) that would be too long for a datagram, else `transport` as it is."""
-    too_long = size > _SAFE_SIZE if path_mtu is None else size > path_mtu - _MTU_MARGIN
-    return "tcp" if transport == "udp" and too_long else transport
-
-
-def sized(targets: Sequence[Target], size: int, transports: Collection[str] = TRANSPORTS) -> tuple[Target, ...]:
-    """The targets for a request of `size` octets: if that is too long for UDP, TCP stands before each UDP target.
-
-    The UDP target stays behind it, for a peer that has no TCP (18.1.1). `transports` are those that we have.
-    """
-    result: dict[Target, None] = {}
-    for target in targets:
-        transport = preferred_transport(size, target.transport)
-        if transport in transports:
-            result[replace(target, transport=transport)] = None
-        result[target] = None
-    return tuple(result)
 
 
 def living_first(targets: Sequence[Target], dead: Mapping[Target, Mono], now: Mono) -> tuple[Target, ...]:

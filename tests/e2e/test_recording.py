@@ -58,7 +58,9 @@ async def test_a_recorded_call_is_heard_where_its_turns_say(tmp_path: Path) -> N
             await asyncio.to_thread(until, "the recording", kept.exists)
             whole = await asyncio.to_thread(fetched, f"{api}/v1/calls/{call['id']}/recording")
             part = await asyncio.to_thread(fetched, f"{api}/v1/calls/{call['id']}/recording", "bytes=44-1043")
-            await asyncio.to_thread(until, "an empty folder", lambda: not list((tmp_path / "sidecar" / "recordings").iterdir()))
+            await asyncio.to_thread(
+                until, "an empty folder", lambda: not list((tmp_path / "sidecar" / "recordings" / "outgoing").iterdir())
+            )
             assert sidecar.faults == []
         await evaluator.stop()
         await agent.stop()

@@ -11,7 +11,7 @@ from sidecar.clocks import Mono
 from sidecar.sip.fields import via
 from sidecar.sip.flow import Flow
 from sidecar.sip.locate import Naptr, Srv, ordered_by_weight
-from sidecar.sip.targets import Target, living_first, preferred_transport, sized, way_back_anew
+from sidecar.sip.targets import Target, living_first, way_back_anew
 from tests.support.zone import EXAMPLE, Search
 
 # -- 4.1: the transport ------------------------------------------------------------------------------------------------------------------
@@ -166,26 +166,6 @@ def test_rfc3263_4_3_a_target_that_failed_comes_after_those_that_did_not_until_i
     assert living_first((one, two), {one: Mono(60)}, Mono(59)) == (two, one)
     assert living_first((one, two), {one: Mono(60)}, Mono(60)) == (one, two)
     assert living_first((one, two), {one: Mono(60), two: Mono(60)}, Mono(0)) == (one, two)
-
-
-# -- RFC 3261 18 -------------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("size", "mtu", "transport"), [(1300, None, "udp"), (1301, None, "tcp"), (1300, 1500, "udp"), (1301, 1500, "tcp"), (8000, 9000, "udp")]
-)
-def test_rfc3261_18_1_1_a_request_too_long_for_the_path_goes_by_tcp(size: int, mtu: int | None, transport: str) -> None:
-    assert preferred_transport(size, "udp", mtu) == transport
-    assert preferred_transport(size, "tls", mtu) == "tls"
-
-
-def test_rfc3261_18_1_1_udp_is_retried_where_tcp_is_refused() -> None:
-    udp = Target("udp", "example.com", "192.0.2.1", 5060)
-    tcp = Target("tcp", "example.com", "192.0.2.1", 5060)
-    assert sized((udp,), 1301) == (tcp, udp)
-    assert sized((udp,), 1300) == (udp,)
-    assert sized((tcp, udp), 4000) == (tcp, udp)
-    assert sized((udp,), 4000, transports=("udp",)) == (udp,)
 
 
 @pytest.mark.parametrize(

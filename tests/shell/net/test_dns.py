@@ -187,25 +187,6 @@ async def test_while_name_servers_fail_the_last_answer_serves(server: DnsServer,
     assert (await asking.locate(URI)).targets == ()
 
 
-async def test_a_dead_target_comes_last_until_its_time_is_over_or_it_is_forgiven(server: DnsServer, hours: Hours) -> None:
-    asking = resolver(server)
-    first, second, third = (await asking.locate(URI)).targets
-    asking.avoid(first, Mono(net_dns.mono() + 60))
-    assert (await asking.locate(URI)).targets == (second, third, first)
-    asking.forgive(first)
-    assert (await asking.locate(URI)).targets[0] == first
-    asking.avoid(first, Mono(net_dns.mono() + 60))
-    hours.go(61)
-    assert (await asking.locate(URI)).targets[0] == first
-
-
-async def test_the_memory_of_dead_targets_is_bounded(server: DnsServer) -> None:
-    asking = resolver(server, replace(LIMITS, dead=2))
-    for target in (await asking.locate(URI)).targets:
-        asking.avoid(target, Mono(mono() + 60))
-    assert len(asking.describe()["avoided"]) == 2  # type: ignore[arg-type]
-
-
 async def test_the_host_table_answers_first_and_is_read_anew_when_it_changes(server: DnsServer, tmp_path: Path) -> None:
     table = tmp_path / "hosts"
     table.write_text("127.0.0.21 Agent agent.internal # the pod's own\n::1 agent\nnonsense here\n")
