@@ -58,7 +58,7 @@ class Site:
         self.post(f"/api/v1/public/call{query}", report(call_id, **more), Authorization=f"Bearer {KEY}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """One Chromium for all tests. Root has no sandbox, and these pages are our own."""
     assert CHROMIUM is not None, "the browser tests need Debian's package chromium"
@@ -78,7 +78,7 @@ def control(folder: Path, **more: Any) -> Iterator[str]:
         yield f"http://{host}:{port}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The whole product, with some calls in its store."""
     folder = tmp_path_factory.mktemp("web")

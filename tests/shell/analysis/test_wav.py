@@ -67,6 +67,6 @@ def test_a_recording_that_finds_no_room_is_cut_and_says_so(tmp_path: Path) -> No
 
 def test_a_disk_that_fails_costs_the_recording_alone(tmp_path: Path) -> None:
     folder = WavFolder(tmp_path / "made", 1_000_000)
-    (tmp_path / "made").rmdir()
+    (tmp_path / "made").write_bytes(b"in the way of the folder")
     folder.append("c1", SECOND)
     assert folder.finish("c1") is None
