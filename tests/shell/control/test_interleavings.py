@@ -71,7 +71,7 @@ class World:
                 self.life += 1
                 await outbox.release_leases(self.store, self.now)
             case ["sweep"]:
-                await sweeper.settle_due(self.store, sweeper.Policy(30 * SECOND, 0, SENDER, self.wire_only), self.now)
+                await sweeper.settle_due(self.store, sweeper.Policy(30 * SECOND, 0, SENDER, wire_only=self.wire_only), self.now)
         self.now += SECOND // 10
 
     async def deliver(self, how: str) -> None:
