@@ -22,6 +22,8 @@ log = structlog.get_logger()
 
 START_TIMEOUT: Final = 30.0
 """Seconds for a new process to have loaded what it needs."""
+ANSWER_TIMEOUT: Final = 60.0
+"""Seconds for an answer: a process that takes longer hangs, and every call's end waits for it."""
 STOP_TIMEOUT: Final = 5.0
 _BUFFER: Final = 1 << 20
 
@@ -33,8 +35,9 @@ class AnalysisLost(Exception):
 class AnalysisProcess:
     """Asks the process; requests are answered one at a time, in the order in which they were asked."""
 
-    def __init__(self, recordings: Path | None = None, most_bytes: int = 0) -> None:
-        """`recordings`: the folder of recorded calls, of at most so many bytes; None where none is recorded."""
+    def __init__(self, recordings: Path | None = None, most_bytes: int = 0, patience: float = ANSWER_TIMEOUT) -> None:
+        """`recordings`: the folder of recorded calls, of at most so many bytes; None where none is recorded. `patience`: seconds."""
+        self._patience = patience
         self._recordings = [] if recordings is None else [str(recordings), str(most_bytes)]
         self._turn = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
@@ -56,15 +59,17 @@ class AnalysisProcess:
 
     async def look(self, calls: Sequence[tuple[str, Sequence[Any]]], now: Mono) -> list[tuple[str, list[Turn]]]:
         """Feed calls their work; the turns of each that are new or better known. A call whose figures are lost is left out."""
-        calls = [(call, work) for call, work in calls if call not in self.lost]
-        self.known.update(call for call, _ in calls)
-        turns: list[list[Turn]] | None = await self._ask(Look(calls, now))
+        async with self._turn:  # while we waited, the process may have died with some of them
+            calls = [(call, work) for call, work in calls if call not in self.lost]
+            self.known.update(call for call, _ in calls)
+            turns: list[list[Turn]] | None = await self._ask(Look(calls, now))
         return [] if turns is None else [(call, found) for (call, _), found in zip(calls, turns, strict=True)]
 
     async def finish(self, calls: Sequence[Ended]) -> list[Measured | None]:
         """The final figures of calls, in their order; None where a call was not answered or its figures are lost."""
-        asked = [ended for ended in calls if ended.call not in self.lost]
-        found: list[Measured | None] | None = await self._ask(Finish(asked))
+        async with self._turn:
+            asked = [ended for ended in calls if ended.call not in self.lost]
+            found: list[Measured | None] | None = await self._ask(Finish(asked))
         figures = {} if found is None else {ended.call: one for ended, one in zip(asked, found, strict=True)}
         for ended in calls:
             self.known.discard(ended.call)
@@ -94,29 +99,41 @@ class AnalysisProcess:
         }
 
     async def _ask(self, request: Request) -> Any:
-        """The answer; None where the process died over the question (then there is a new one)."""
+        """The answer; None where the process died over the question (then there is a new one). For whose turn it is."""
         if not request.calls:
             return []
-        async with self._turn:
-            try:
-                return await self._exchange(packed(request))
-            except AnalysisLost as error:
-                self.deaths += 1
-                self.lost |= self.known
-                log.error("analysis lost", cause=str(error), calls=len(self.known), note="these calls go on without figures")
-                self.known.clear()
-                await self._restart()
-                return None
+        exchange = asyncio.ensure_future(self._exchange(packed(request), self._patience))
+        try:
+            return await asyncio.shield(exchange)
+        except asyncio.CancelledError:
+            # The answer is on its way all the same, and the next question must not take it for its own.
+            await asyncio.wait([exchange])
+            with contextlib.suppress(AnalysisLost):  # the next question finds that out
+                exchange.result()
+            raise
+        except AnalysisLost as error:
+            self.deaths += 1
+            self.lost |= self.known
+            log.error("analysis lost", cause=str(error), calls=len(self.known), note="these calls go on without figures")
+            self.known.clear()
+            await self._restart()
+            return None
 
-    async def _exchange(self, frame: bytes) -> Any:
-        """Raises AnalysisLost."""
+    async def _exchange(self, frame: bytes, patience: float) -> Any:
+        """One frame there and one back, within `patience` seconds. Raises AnalysisLost."""
         if self._reader is None or self._writer is None:
             raise AnalysisLost("it is not running")
         try:
-            self._writer.write(frame)
-            await self._writer.drain()
-            (length,) = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
-            return unpacked(await self._reader.readexactly(length))
+            async with asyncio.timeout(patience):
+                self._writer.write(frame)
+                await self._writer.drain()
+                (length,) = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
+                return unpacked(await self._reader.readexactly(length))
+        except TimeoutError as error:
+            if self._process is not None:
+                self._process.kill()
+                await self._process.wait()
+            raise AnalysisLost(f"it said nothing for {patience:g} s") from error
         except (asyncio.IncompleteReadError, OSError) as error:
             status = await self._process.wait() if self._process is not None else None
             raise AnalysisLost(f"the process ended with status {status}") from error
@@ -137,12 +154,7 @@ class AnalysisProcess:
                 pass_fds=(theirs.fileno(),),
             )
         self._reader, self._writer = await asyncio.open_connection(sock=ours)
-        try:
-            async with asyncio.timeout(START_TIMEOUT):
-                await self._exchange(b"")
-        except TimeoutError as error:
-            self._process.kill()
-            raise AnalysisLost(f"it said nothing for {START_TIMEOUT:g} s") from error
+        await self._exchange(b"", START_TIMEOUT)
 
     async def _restart(self) -> None:
         await self._hang_up()

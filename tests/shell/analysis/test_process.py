@@ -64,6 +64,39 @@ async def test_signals_for_the_whole_group_leave_the_figures_of_a_drain(analysis
     assert found is not None
 
 
+async def test_an_end_that_waited_while_the_process_died_has_no_figures(analysis: AnalysisProcess) -> None:
+    """What is left of a call's packets would be measured as if it were the call."""
+    await analysis.look([("c1", [*OPENING, *PACKETS[:100]])], Mono(ANSWER))
+    os.kill(pid(analysis), signal.SIGKILL)
+    _, [figures] = await asyncio.gather(analysis.look([("c2", OPENING)], Mono(ANSWER)), analysis.finish([over("c1")]))
+    assert figures is None
+
+
+async def test_a_question_that_is_given_up_leaves_its_answer_to_nobody(analysis: AnalysisProcess) -> None:
+    await analysis.look([("c1", OPENING)], Mono(ANSWER))
+    given_up = asyncio.ensure_future(analysis.look([("c1", PACKETS)], Mono(ANSWER + SECONDS)))
+    await asyncio.sleep(0)  # it has asked
+    given_up.cancel()
+    [found] = await analysis.finish([Ended("c1", [], True, Mono(ANSWER + SECONDS), tap_dropped=0, refused=0, relay_delay=DELAY)])
+    assert found is not None
+    assert len(found.turns) == 3
+    assert given_up.cancelled()
+
+
+async def test_a_process_that_hangs_is_replaced() -> None:
+    analysis = AnalysisProcess(patience=0.5)
+    await analysis.start()
+    try:
+        await analysis.look([("c1", OPENING)], Mono(ANSWER))
+        first = pid(analysis)
+        os.kill(first, signal.SIGSTOP)
+        assert await analysis.finish([over("c1")]) == [None]
+        assert pid(analysis) != first
+        assert not Path(f"/proc/{first}").exists()
+    finally:
+        await analysis.stop()
+
+
 async def test_it_ends_with_the_sidecar() -> None:
     process = AnalysisProcess()
     await process.start()
