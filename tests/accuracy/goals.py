@@ -44,8 +44,8 @@ def misses(group: str, tally: Tally) -> list[str]:
         wanted += [
             ("barge-in F1", (tally.barge_f1 or 0.0) < BARGE_F1),
             ("barge-in median", quantile(tally.barge_errors, 0.5) > BARGE_MEDIAN_MS),
-            ("greeting", quantile(tally.greetings, 0.5) > GREETING_MEDIAN_MS),
-            ("talk ratio", quantile(tally.ratios, 0.5) > RATIO),
+            ("greeting", not tally.greetings or quantile(tally.greetings, 0.5) > GREETING_MEDIAN_MS),
+            ("talk ratio", not tally.ratios or quantile(tally.ratios, 0.5) > RATIO),
         ]
     return [name for name, missed in wanted if missed]
 

@@ -103,7 +103,10 @@ def main() -> int:
 def control(command: list[str]) -> str:
     """What one of control's own measurements printed."""
     sys.stderr.write(f"{' '.join(command)} …\n")
-    done = subprocess.run([sys.executable, "-m", *command], cwd=peers.ROOT, capture_output=True, text=True, timeout=1200, check=False)
+    try:
+        done = subprocess.run([sys.executable, "-m", *command], cwd=peers.ROOT, capture_output=True, text=True, timeout=1200, check=False)
+    except subprocess.TimeoutExpired as error:
+        return f"failed: not done within {error.timeout:g} s"  # the other measurements are not to be lost with it
     return done.stdout.strip() if done.returncode == 0 else f"failed: {done.stderr.strip()[-500:]}"
 
 

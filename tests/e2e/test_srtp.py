@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 import socket
 import wave
 from pathlib import Path
@@ -44,7 +43,6 @@ def folder(tmp_path: Path, host: str, modules: Path) -> Path:
 
 
 @pytest.mark.peer
-@pytest.mark.skipif(shutil.which("baresip") is None, reason="needs Debian's baresip-core")
 async def test_srtp_of_baresip_ends_at_the_sidecar(tmp_path: Path) -> None:
     host, agent = loopback(), Agent(AgentScript())
     api_port = free_port(host, socket.SOCK_STREAM)

@@ -2,7 +2,7 @@
 
 import { get, send } from "./api.js";
 import { sure } from "./asking.js";
-import { result, verdict as verdictChip } from "./chips.js";
+import { failed, result, verdict as verdictChip } from "./chips.js";
 import { h, paced, plain, put, say } from "./dom.js";
 import { latencies } from "./figures.js";
 import { file } from "./files.js";
@@ -114,7 +114,7 @@ function build(main, path) {
     show({ call, messages, times, deliveries }) {
       const rows = steps(call, messages, times);
       const found = rows.filter((row) => row.kind === "message");
-      const guilty = failedCall(call) ? culprit(call, found) : null;
+      const guilty = failed(call) ? culprit(call, found) : null;
       put(title, heading(call, path, files));
       put(why, reason(call, guilty, steps_));
       const before = chosen ? rows.find((row) => row.kind === chosen.kind && row.at === chosen.at && row.label === chosen.label) : null;
@@ -129,10 +129,6 @@ function build(main, path) {
       put(mediaTable, media(call));
     },
   };
-}
-
-function failedCall(call) {
-  return Boolean(call.ended_at) && ((call.status ?? 0) >= 300 || (call.reason !== null && call.reason !== "completed"));
 }
 
 function heading(call, path, files) {
@@ -199,7 +195,7 @@ function hangUp(path) {
 /** Why it failed, in words, with the message that says so, and what to do. */
 function reason(call, guilty, steps_) {
   if (!call.ended_at) return [];
-  if (!failedCall(call)) return [h("p", {}, sentence(call.cause ?? call.reason ?? "it ended"), ".")];
+  if (!failed(call)) return [h("p", {}, sentence(call.cause ?? call.reason ?? "it ended"), ".")];
   const cite =
     guilty &&
     h(

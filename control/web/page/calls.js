@@ -38,6 +38,7 @@ export async function show(main, place, signal) {
   const state = { calls: [], next: null, pages: 1, rows: new Map(), first: true };
 
   const read = async () => {
+    const asking = asked.toString();
     const given = wanted(asked);
     let [calls, cursor] = [[], null];
     for (let page = 0; page < state.pages; page += 1) {
@@ -46,10 +47,15 @@ export async function show(main, place, signal) {
       cursor = answer.next;
       if (!cursor) break;
     }
+    if (asked.toString() !== asking) return; // the filters were changed meanwhile: another answer is on its way
     Object.assign(state, { calls, next: cursor });
     draw();
   };
-  const sum = async () => summary(strip, await get(`/v1/summary${query(wanted(asked))}`, signal), state.calls);
+  const sum = async () => {
+    const asking = asked.toString();
+    const told = await get(`/v1/summary${query(wanted(asked))}`, signal);
+    if (asked.toString() === asking) summary(strip, told, state.calls);
+  };
   const draw = () => {
     fill(body, state);
     more.hidden = !state.next;

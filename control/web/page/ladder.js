@@ -34,9 +34,8 @@ export function ladder({ onChoose, onHover }) {
       hint.textContent = deltas(row, rows, null);
       onChoose(row);
     },
-    hovered: (row, element) => {
+    hovered: (row) => {
       hint.textContent = row ? deltas(row, rows, chosen) : chosen ? deltas(chosen, rows, null) : RESTING;
-      if (element) element.title = "";
       onHover(row);
     },
   });
@@ -60,9 +59,6 @@ export function ladder({ onChoose, onHover }) {
     choose(row, middle = true) {
       const i = rows.indexOf(row);
       if (i >= 0) list.choose(i, middle);
-    },
-    get chosen() {
-      return chosen;
     },
   };
 }

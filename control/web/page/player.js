@@ -39,12 +39,19 @@ export function player({ onMove }) {
   /** The file is asked for when somebody wants to hear it. Where a token is needed it comes whole, because an element cannot send one. */
   async function load() {
     if (!source || audio.src) return;
-    audio.src = hasToken() ? URL.createObjectURL(await getBlob(source)) : source;
+    const from = source;
+    const url = hasToken() ? URL.createObjectURL(await getBlob(from)) : from;
+    if (source !== from || audio.src) {
+      if (url !== from) URL.revokeObjectURL(url); // the view was left, or another press was faster
+      return;
+    }
+    audio.src = url;
     audio.currentTime = wanted;
   }
   async function toggle() {
     try {
       await load();
+      if (!source) return;
       if (audio.paused) await audio.play();
       else audio.pause();
     } catch (error) {

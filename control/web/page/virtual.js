@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 
 const SPARE = 8;
 
-/** `draw(item, index)` gives a row's element; `chosen(item, index)` is told of a choice. Returns {element, rows, choose, reveal}. */
+/** `draw(item, index)` gives a row's element; `chosen(item, index)` is told of a choice. Returns {element, rows, choose}. */
 export function virtual({ height, label, id, draw, chosen, hovered }) {
   const inner = h("div", { class: "rows" });
   const box = h("div", { class: "virtual", role: "listbox", tabindex: "0", "aria-label": label, id }, inner);
@@ -73,9 +73,9 @@ export function virtual({ height, label, id, draw, chosen, hovered }) {
   });
   box.addEventListener("pointerover", (event) => {
     const row = event.target.closest("[data-i]");
-    hovered?.(row ? items[Number(row.dataset.i)] : null, row);
+    hovered?.(row ? items[Number(row.dataset.i)] : null);
   });
-  box.addEventListener("pointerleave", () => hovered?.(null, null));
+  box.addEventListener("pointerleave", () => hovered?.(null));
   box.addEventListener("keydown", (event) => {
     const page = Math.max(1, Math.floor(room / height) - 1);
     const to = {
@@ -107,9 +107,6 @@ export function virtual({ height, label, id, draw, chosen, hovered }) {
       box.style.maxHeight = `${items.length * height + 4}px`;
       if (at >= items.length) at = -1;
       paint();
-    },
-    get chosen() {
-      return at;
     },
   };
 }

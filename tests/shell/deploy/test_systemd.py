@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,12 +11,12 @@ import pytest
 
 import control.config
 import sidecar.config
+from tests.support.tools import tool
 
 UNITS = Path(__file__).parents[3] / "configs" / "systemd"
 EXPOSURE = 2.0
 """Of 10, as `systemd-analyze security` counts; what is left is that a service on the network must be allowed the network."""
 NAMES = ["trunkside-control.service", "trunkside-sidecar@.service"]
-needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 
 
 def instance(name: str) -> str:
@@ -31,23 +30,24 @@ def section(name: str) -> configparser.SectionProxy:
     return parser["Service"]
 
 
-@needs_systemd
 @pytest.mark.parametrize("name", NAMES)
 def test_systemd_accepts_the_unit(tmp_path: Path, name: str) -> None:
     """With a program that is there in place of the installed one."""
     text = (UNITS / name).read_text(encoding="utf-8").replace("/opt/trunkside/bin/trunkside", "/bin/true")
     (tmp_path / instance(name)).write_text(text)
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(tmp_path / instance(name))], capture_output=True, text=True, check=False
+        [tool("systemd-analyze"), "verify", "--man=no", str(tmp_path / instance(name))], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@needs_systemd
 @pytest.mark.parametrize("name", NAMES)
 def test_systemd_finds_it_well_locked(name: str) -> None:
     done = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(UNITS / name)], capture_output=True, text=True, check=False
+        [tool("systemd-analyze"), "security", "--offline=true", "--no-pager", str(UNITS / name)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     found = re.search(r"exposure level for .*: ([0-9.]+)", done.stdout)
     assert found is not None, done.stdout + done.stderr
