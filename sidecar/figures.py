@@ -76,7 +76,7 @@ class Figures:
             self._lost.labels(party).inc(max(0, stream.lost))
         self._unseen.inc(result.media.tap_dropped)
         self._refused.inc(result.media.refused)
-        for delay in relay_delays[:: max(1, len(relay_delays) // _MOST_DELAYS)]:
+        for delay in relay_delays[:: max(1, -(-len(relay_delays) // _MOST_DELAYS))]:
             self._relay.observe(max(0.0, delay), exemplar)
 
     def collect(self) -> Iterable[Metric]:

@@ -102,6 +102,7 @@ class AnalysisProcess:
         """The answer; None where the process died over the question (then there is a new one). For whose turn it is."""
         if not request.calls:
             return []
+        was_running = self._reader is not None
         exchange = asyncio.ensure_future(self._exchange(packed(request), self._patience))
         try:
             return await asyncio.shield(exchange)
@@ -112,9 +113,10 @@ class AnalysisProcess:
                 exchange.result()
             raise
         except AnalysisLost as error:
-            self.deaths += 1
             self.lost |= self.known
-            log.error("analysis lost", cause=str(error), calls=len(self.known), note="these calls go on without figures")
+            if was_running:
+                self.deaths += 1
+                log.error("analysis lost", cause=str(error), calls=len(self.known), note="these calls go on without figures")
             self.known.clear()
             await self._restart()
             return None

@@ -43,6 +43,10 @@ class WavFolder:
         """What an earlier process left unfinished is finished: a call that a crash cut short keeps what was heard of it."""
         self._folder, self._most = folder, most_bytes
         self._open: dict[str, _Open] = {}
+        self._failed: set[str] = set()
+        """Live calls whose recording could not begin: begun later, it would not begin with the call."""
+        self._used: int | None = None
+        """Octets in the folder, at most: what is uploaded and goes meanwhile is noticed when room is short. None: not counted yet."""
         for path in folder.glob(f"*{UNFINISHED}"):
             with path.open("r+b") as file:
                 _seal(file, path.stat().st_size - _HEADER.size)
@@ -50,6 +54,8 @@ class WavFolder:
 
     def append(self, call: str, frames: bytes) -> None:
         """Add frames; where there is no room left or the disk fails, the recording ends here and the call goes on."""
+        if call in self._failed:
+            return
         try:
             recording = self._open.get(call) or self._begin(call)
             if recording.cut:
@@ -60,13 +66,18 @@ class WavFolder:
                 return
             recording.file.write(frames)
             recording.written += len(frames)
+            if self._used is not None:
+                self._used += len(frames)
         except OSError as error:
             log.error("recording cut", call=call, cause=error.strerror)
             if call in self._open:
                 self._open[call].cut = True
+            else:
+                self._failed.add(call)
 
     def finish(self, call: str) -> Recording | None:
         """Seal the file and give it its name."""
+        self._failed.discard(call)
         recording = self._open.pop(call, None)
         if recording is None:
             return None
@@ -93,19 +104,24 @@ class WavFolder:
         path = self._folder / f"{call}{UNFINISHED}"
         file = path.open("w+b")
         file.write(header(0))
+        if self._used is not None:
+            self._used += _HEADER.size
         recording = self._open[call] = _Open(file, path)
         return recording
 
     def _room(self, wanted: int) -> bool:
         """Whether so many bytes fit, after the oldest recordings have gone if need be."""
-        used = sum(map(_size, self._folder.iterdir()))
+        if self._used is not None and self._used + wanted <= self._most:
+            return True
+        growing = {recording.path: _HEADER.size + recording.written for recording in self._open.values()}
+        self._used = used = sum(_size(path) for path in self._folder.iterdir() if path not in growing) + sum(growing.values())
         if used + wanted <= self._most:
             return True
         for path in sorted(self._folder.glob(f"*{FINISHED}"), key=_age):
             size = _size(path)
             path.unlink(missing_ok=True)
             log.warning("recording dropped", file=path.name, cause="the folder is full; raise recordings.max_mb")
-            used -= size
+            self._used = used = used - size
             if used + wanted <= self._most:
                 return True
         return False

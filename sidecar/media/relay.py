@@ -7,6 +7,7 @@ That source is then locked, and nothing else reaches the peer.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final, Literal
 
 from sidecar.clocks import Addr
@@ -16,6 +17,7 @@ Leg = Literal["A", "B"]
 RTP: Final = 0
 RTCP: Final = 1
 Component = Literal[0, 1]
+_LAST_PORT: Final = 65535
 _NOWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - RFC 3264 8.4: the old way to hold, not an address to bind
 
 
@@ -64,18 +66,20 @@ class Relay:
         """Take what the party of `leg` said in its SDP; None for `rtp` means that it wants no media.
 
         `rtcp` None stands for the port after RTP's (RFC 3550 11). `signalling_host` is where its SIP comes from. Said again without change
-        (a session refresh) the lock stays; a changed address unlocks it.
+        (a session refresh) the lock stays; a changed address unlocks it. A party that named no IP address, or no port that there is, is
+        answered once it has sent.
         """
         if rtp is not None and (rtp[0] in _NOWHERE or rtp[1] == 0):
             rtp = None
         if rtcp is None and rtp is not None:
             rtcp = (rtp[0], rtp[1] + 1)
-        self._hosts[leg] = signalling_host
+        rtp, rtcp = (None if addr is None else (_spelled(addr[0]), addr[1]) for addr in (rtp, rtcp))
+        self._hosts[leg] = _spelled(signalling_host)
         for end, address in zip(self._ends[leg], (rtp, rtcp if rtp is not None else None), strict=True):
             if address != end.negotiated or end.destination is None:
                 end.latched = None
             end.negotiated = address
-            end.destination = end.latched if address is not None and end.latched is not None else address
+            end.destination = end.latched if address is not None and end.latched is not None else _reachable(address)
 
     def receive(self, leg: Leg, component: Component, data: bytes, addr: Addr) -> Addr | None:
         """Where to send `data` that came from `addr` on `leg`; None where its source is refused or the other leg has no destination yet."""
@@ -129,3 +133,22 @@ class Relay:
             }
             for leg, ends in self._ends.items()
         }
+
+
+def _spelled(host: str) -> str:
+    """An IP literal as the kernel writes it (RFC 5952); a name as it is."""
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return host
+
+
+def _reachable(addr: Addr | None) -> Addr | None:
+    """`addr` where a datagram can be sent to it: names are not looked up for media."""
+    if addr is None or not 0 < addr[1] <= _LAST_PORT:
+        return None
+    try:
+        ip_address(addr[0])
+    except ValueError:
+        return None
+    return addr

@@ -139,9 +139,11 @@ class Forwarder:
         asked: dict[int, Owner] = {}
         for packet in _packets(self._take(self._lib.relay_unknown)):
             if (owner := self._owners.get(packet.slot)) is not None:
-                owner.decide(packet)
-                self._lib.relay_decided(self._relay, packet.path)
                 asked[packet.slot] = owner
+                try:
+                    owner.decide(packet)
+                finally:  # or the path would never open again
+                    self._lib.relay_decided(self._relay, packet.path)
         for owner in asked.values():
             owner.decided()
 

@@ -179,7 +179,7 @@ static int forward(relay_t *relay, uint32_t index, batch_t *batch) {
     for (int i = 0; i < count; i++) {
         double since = waited(&batch->messages[i].msg_hdr, wall);
         batch->arrival[i] = now - since;
-        if (known[i] && ++path->seen % SAMPLE_EVERY == 0) path->samples[path->seen / SAMPLE_EVERY % SAMPLES] = since;
+        if (known[i] && ++path->seen % SAMPLE_EVERY == 0) path->samples[(path->seen / SAMPLE_EVERY - 1) % SAMPLES] = since;
     }
     if (!path->tapped && !unknown) return count;
     int told = 0;
@@ -353,10 +353,7 @@ int relay_delays(relay_t *relay, uint32_t index, double *samples) {
     pthread_mutex_lock(&relay->lock);
     path_t *path = relay->paths[index];
     uint64_t count = path->seen / SAMPLE_EVERY;
-    if (count >= SAMPLES)
-        count = SAMPLES;
-    else if (count)
-        memmove(path->samples, path->samples + 1, count * sizeof *samples); /* the first was written at 1 */
+    if (count > SAMPLES) count = SAMPLES;
     memcpy(samples, path->samples, count * sizeof *samples);
     pthread_mutex_unlock(&relay->lock);
     return (int)count;

@@ -175,7 +175,7 @@ class MediaLine:
         self._native = None if secured else pool.forwarder
         self._shields: dict[Leg, Shield] = {}
         self.unauthentic = 0
-        """Packets that were not encrypted with their party's key, or came twice."""
+        """Packets that were not encrypted with their party's key, or came twice: refused like those from a strange source."""
         self._refused = 0
         a = pool.bind(hosts[0])
         try:
@@ -216,16 +216,21 @@ class MediaLine:
 
     @property
     def refused(self) -> int:
-        """Packets from a source that was neither negotiated nor latched."""
+        """Packets from a source that was neither negotiated nor latched, or that were not authentic."""
         native = self._native
-        return self.relay.refused + self._refused + sum(native.figures(path).refused for path in self._paths if native is not None)
+        return (
+            self.relay.refused
+            + self.unauthentic
+            + self._refused
+            + sum(native.figures(path).refused for path in self._paths if native is not None)
+        )
 
     def describe(self) -> dict[str, object]:
         """Addresses and counts, by leg and component."""
         if self._native is not None:
             for path in self._paths:
                 self._count(path, self._native.figures(path))
-        return self.relay.describe()
+        return {**self.relay.describe(), "send_errors": self.send_errors, "unauthentic": self.unauthentic}
 
     def close(self) -> None:
         """Forward what has arrived, then stop and give the ports back."""
@@ -273,7 +278,7 @@ class MediaLine:
                 return True
             sealed = data if (shield := shields.get(_FAR[leg])) is None else shield.seal(data)
             if sealed is None:
-                self.unauthentic += 1
+                self.send_errors += 1
                 return True
             try:
                 sendto(sealed, destination)
@@ -292,12 +297,17 @@ class MediaLine:
     # -- in the native thread ----------------------------------------------------------------------------------------------------------
 
     def _add_paths(self, native: Forwarder) -> None:
+        """Raises NoPorts, with everything given back, where the system watches no more sockets."""
         self._slot = native.own(Owner(self._decide, self._follow, self._tapped))
-        for leg in _LEGS:
-            for component in _COMPONENTS:
-                sock, out = self._socket(leg, component), self._socket(_FAR[leg], component)
-                path = native.add(sock, out, self._slot, _LEGS.index(leg), tapped=self._ring is not None)
-                self._paths[path] = (leg, component)
+        try:
+            for leg in _LEGS:
+                for component in _COMPONENTS:
+                    sock, out = self._socket(leg, component), self._socket(_FAR[leg], component)
+                    path = native.add(sock, out, self._slot, _LEGS.index(leg), tapped=self._ring is not None)
+                    self._paths[path] = (leg, component)
+        except OSError as error:
+            self.close()
+            raise NoPorts(f"no media for this call: {error}") from error
 
     def _remove_paths(self, native: Forwarder) -> None:
         figures = {path: native.remove(path) for path in self._paths}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from sidecar.clocks import Addr
 from sidecar.media.relay import RTCP, RTP, Relay
 
 CALLER, AGENT = ("192.0.2.1", 4000), ("198.51.100.9", 6000)
@@ -35,6 +38,31 @@ def test_a_third_address_never_reaches_the_peer() -> None:
     assert line.receive("A", RTP, b"x", STRANGER) is None
     assert line.receive("B", RTP, b"x", AGENT) == CALLER  # nor does it draw media to itself
     assert line.refused == 2
+
+
+@pytest.mark.parametrize("told", [("media.example", 6000), ("198.51.100.9", 65535), ("198.51.100.9", 70000)])
+def test_what_is_no_address_to_send_to_is_not_sent_to(told: Addr) -> None:
+    """A name is not looked up for media, and no port lies above 65535: such a party is answered once it has sent."""
+    line = Relay()
+    line.negotiated("A", CALLER, None, "192.0.2.1")
+    line.negotiated("B", told, None, "198.51.100.9")
+    assert line.receive("A", RTCP, b"x", ("192.0.2.1", 4001)) is None
+    assert line.path("A", RTCP) is None
+    assert line.receive("B", RTCP, b"x", ("198.51.100.9", 6001)) == ("192.0.2.1", 4001)
+    assert line.receive("A", RTCP, b"x", ("192.0.2.1", 4001)) == ("198.51.100.9", 6001)
+
+
+def test_one_address_in_two_spellings_is_one_address() -> None:
+    """RFC 5952: what SDP says may be written as anybody likes, what the kernel says is not."""
+    line = Relay()
+    line.negotiated("A", CALLER, None, "192.0.2.1")
+    line.negotiated("B", ("2001:DB8:0:0::5", 6000), None, "2001:db8::77")
+    assert line.receive("B", RTP, b"x", ("2001:db8::5", 6000)) == CALLER
+    path = line.path("B", RTP)
+    assert path is not None
+    assert path.final
+    line.negotiated("B", ("2001:db8::9", 6000), None, "2001:0DB8::77")
+    assert line.receive("B", RTP, b"x", ("2001:db8::77", 6002)) == CALLER
 
 
 def test_a_party_behind_nat_is_answered_where_it_is() -> None:

@@ -69,4 +69,9 @@ def test_a_disk_that_fails_costs_the_recording_alone(tmp_path: Path) -> None:
     folder = WavFolder(tmp_path / "made", 1_000_000)
     (tmp_path / "made").write_bytes(b"in the way of the folder")
     folder.append("c1", SECOND)
+    (tmp_path / "made").unlink()
+    folder.append("c1", SECOND)  # what is heard now would be taken for the call's first second
     assert folder.finish("c1") is None
+    assert not (tmp_path / "made").exists()
+    folder.append("c2", SECOND)
+    assert folder.finish("c2") is not None

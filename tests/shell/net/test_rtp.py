@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -234,3 +235,48 @@ async def settled(ports: PortPool, check: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not check():
             await asyncio.sleep(0.01)
+
+
+async def test_a_party_that_names_no_address_costs_the_other_calls_nothing(pool: Pool) -> None:
+    ports = pool(40)
+    odd, good = (MediaLine(ports, (HOST, HOST), asyncio.get_running_loop(), None) for _ in range(2))
+    with party() as caller, party() as agent, party() as other_caller, party() as other_agent:
+        odd.negotiated("A", caller.getsockname(), None, HOST)
+        odd.negotiated("B", ("media.invalid", 6000), (HOST, 70000), HOST)
+        connect(good, other_caller, other_agent)
+        for sequence in range(3):
+            caller.sendto(packet(sequence), (HOST, odd.ports("A")[0]))
+            caller.sendto(packet(sequence), (HOST, odd.ports("A")[1]))
+            other_caller.sendto(packet(sequence), (HOST, good.ports("A")[0]))
+            assert (await received(other_agent))[0] == packet(sequence)
+        agent.sendto(packet(9), (HOST, odd.ports("B")[0]))
+        assert (await received(caller))[0] == packet(9)
+        caller.sendto(packet(10), (HOST, odd.ports("A")[0]))
+        assert (await received(agent))[0] == packet(10)
+        odd.close()
+        good.close()
+
+
+async def test_a_line_whose_sockets_cannot_be_watched_gives_everything_back(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's limit of watches is reached at the third of four sockets."""
+    ports = pool(40)
+    if ports.forwarder is None:
+        pytest.skip("the event loop reports no such limit")
+    free, watch, left = ports.free, Forwarder.add, iter((True, True))
+
+    def add(*arguments: Any, **options: Any) -> int:
+        if next(left, False):
+            return watch(*arguments, **options)
+        raise OSError("the system watches no more sockets")
+
+    monkeypatch.setattr(Forwarder, "add", add)
+    with pytest.raises(NoPorts, match="watches no more sockets"):
+        MediaLine(ports, (HOST, HOST), asyncio.get_running_loop(), None)
+    assert ports.free == free
+    monkeypatch.undo()
+    line = MediaLine(ports, (HOST, HOST), asyncio.get_running_loop(), None)
+    with party() as caller, party() as agent:
+        connect(line, caller, agent)
+        caller.sendto(packet(1), (HOST, line.ports("A")[0]))
+        assert (await received(agent))[0] == packet(1)
+        line.close()
