@@ -68,7 +68,6 @@ class Session:
         self._hosts: dict[e.Leg, str] = {}
         self._ring = Ring(RING_CAPACITY)
         self._measured_line: int | None = None
-        self._answered = False
         self._signalling_done = False
         self._measured = False
         self._ended_at: Mono | None = None
@@ -101,7 +100,6 @@ class Session:
             case e.Learned():
                 self._platform_ids.setdefault(readable(fact.value))
             case e.Answered():
-                self._answered = True
                 self._answered_at, self._answered_mono = datetime.now(UTC), now
                 self._tell(Answered(now))
             case e.Ended():
@@ -170,7 +168,7 @@ class Session:
         return Ended(
             self.call,
             self.work(),
-            answered=self._answered,
+            answered=self._answered_mono is not None,
             at=self._ended_at if self._ended_at is not None else mono(),
             tap_dropped=self._ring.dropped,
             refused=self._refused,

@@ -29,10 +29,8 @@ class Party:
     """Its newest report on a source of the other party."""
     worst_fraction: float = 0.0
     reports: int = 0
-    cname: str | None = None
     end_system_ms: int | None = None
     """Delay of its jitter buffer, codec and echo control, where it says (RFC 3611 4.7.7)."""
-    left: bool = False
     clock: tuple[rtcp.SenderReport, rtcp.SenderReport] | None = None
     """Its first and newest sender report from one source."""
     asked: deque[tuple[int, Mono]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
@@ -75,10 +73,8 @@ class Hearsay:
                     _round_trip(party, other, report.last_rr, report.delay, arrival)
                 case rtcp.VoipMetrics():
                     party.end_system_ms = report.end_system_ms
-                case rtcp.Description():
-                    party.cname = report.items.get(1, party.cname)
-                case rtcp.Bye():
-                    party.left = True
+                case rtcp.Description() | rtcp.Bye():
+                    pass  # who it is and that it goes, SIP tells better
 
 
 def _heard(party: Party, other: Party, blocks: tuple[rtcp.Block, ...], arrival: Mono) -> None:

@@ -11,8 +11,6 @@ _HEADER: Final = struct.Struct("!BBH")
 _BLOCK: Final = struct.Struct("!IIIIII")
 _SENDER: Final = struct.Struct("!QIII")
 _VOIP: Final = struct.Struct("!I4B4H10B3H")
-TYPES: Final = frozenset(bytes([number]) for number in range(192, 224))
-"""The second octet of a datagram on a multiplexed port, where it is RTCP (RFC 5761 section 4)."""
 _UNAVAILABLE: Final = 127
 
 

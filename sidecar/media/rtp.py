@@ -8,6 +8,7 @@ from typing import NamedTuple
 _FIXED = struct.Struct("!BBHII").unpack_from
 _EXTENSION = struct.Struct("!HH").unpack_from
 HEADER_LENGTH = 12
+_RTCP_TYPES = frozenset(bytes([number]) for number in range(192, 224))
 
 
 class Packet(NamedTuple):
@@ -24,7 +25,7 @@ class Packet(NamedTuple):
 
 def is_rtcp(data: bytes) -> bool:
     """Whether a datagram on a multiplexed port is RTCP: its second octet lies in 192–223 (RFC 5761 4)."""
-    return len(data) >= 2 and 192 <= data[1] <= 223
+    return data[1:2] in _RTCP_TYPES
 
 
 def peek(data: bytes) -> Packet | None:

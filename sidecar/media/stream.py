@@ -350,19 +350,6 @@ class Stream:
         index = max(0, bisect_right(self._bases, position) - 1)
         return self._runs[index].place(position)
 
-    def describe(self) -> dict[str, object]:
-        """Counts and where the analysis stands."""
-        return {
-            "codec": self.codec,
-            "ssrcs": [f"{ssrc:08x}" for ssrc in self.receptions],
-            "packets": sum(r.packets for r in self.receptions.values()),
-            "malformed": self.malformed,
-            "late": self.late,
-            "mappings": len(self._runs),
-            "heard_ms": self.position * 1000 // RATE,
-            "held": len(self._run.held) if self._run else 0,
-        }
-
 
 def _format(codec: Codec) -> _Format:
     return _Format(codec, decoder_for(codec) if codec.audible else None, codec.name == TELEPHONE_EVENT and not codec.sealed, codec.audible)

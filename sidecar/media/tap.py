@@ -32,7 +32,3 @@ class Ring:
         taken = list(self._packets)
         self._packets.clear()
         return taken
-
-    def describe(self) -> dict[str, object]:
-        """Fill and losses."""
-        return {"held": len(self._packets), "capacity": self._packets.maxlen, "dropped": self.dropped}

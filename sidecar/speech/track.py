@@ -78,11 +78,6 @@ class SpeechTrack:
         self.version = 0
         """Rises whenever a boundary was found."""
 
-    @property
-    def level_db(self) -> float | None:
-        """The stream's own speech level so far: that of its louder speech, so that an echo which outlasts the talk does not set it."""
-        return self._level
-
     def audio(self, pcm: Pcm) -> None:
         """Take decoded samples."""
         for start in range(0, len(pcm), _STRIDE):

@@ -12,7 +12,7 @@ from sidecar.clocks import Mono
 from sidecar.media.codec import Codec
 from sidecar.media.hearsay import Hearsay
 from sidecar.media.relay import Leg
-from sidecar.media.rtcp import TYPES
+from sidecar.media.rtp import is_rtcp
 from sidecar.media.tap import Tapped
 from sidecar.speech.detector import NAME
 from sidecar.turns.findings import findings
@@ -71,7 +71,7 @@ class Measurement:
 
     def packet(self, leg: Leg, data: bytes, arrival: Mono) -> None:
         """Take an RTP or RTCP packet as the tap saw it."""
-        if data[1:2] in TYPES:
+        if is_rtcp(data):
             self._control(leg, data, arrival)
             return
         if self._first_agent_rtp is None and leg == "B":
@@ -89,13 +89,14 @@ class Measurement:
             self.packet(*packets[first])
             first += 1
         rest = packets[first:] if first else packets
-        control = [packet for packet in rest if packet[1][1:2] in TYPES]
-        if control:
-            for leg, data, arrival in control:
-                self._control(leg, data, arrival)
-            rest = [packet for packet in rest if packet[1][1:2] not in TYPES]
+        media: dict[Leg, list[Tapped]] = {"A": [], "B": []}
+        for packet in rest:
+            if is_rtcp(packet[1]):
+                self._control(*packet)
+            else:
+                media[packet[0]].append(packet)
         for leg, side in self._sides.items():
-            side.packets([packet for packet in rest if packet[0] == leg])
+            side.packets(media[leg])
 
     def _control(self, leg: Leg, data: bytes, arrival: Mono) -> None:
         if not self._sides[leg].stream.sealed:  # of SRTCP only the first eight octets mean what they seem to
@@ -208,16 +209,6 @@ class Measurement:
     def _hold_spans(self, answered: Mono, until: Mono) -> list[Span]:
         holds = [*self._holds, *([(self._held_since, until)] if self._held_since is not None else [])]
         return bridge([Span((a - answered) * 1000, (b - answered) * 1000) for a, b in holds if b > a], 0.0)
-
-    def describe(self) -> dict[str, object]:
-        """Where the measurement of each side stands."""
-        return {
-            "answered": self._answered,
-            "on_hold": sorted(self._held),
-            "caller": self._sides["A"].describe(),
-            "agent": self._sides["B"].describe(),
-            "turns": max(self._shown, default=0),
-        }
 
 
 def _first_of(onsets: list[float]) -> Callable[[float, float], float | None]:

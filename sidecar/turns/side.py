@@ -167,10 +167,6 @@ class Side:
                 levels[place] = max(level, levels[place])
         return Levels(from_ms=0.0, step_ms=step_ms, db=levels)
 
-    def describe(self) -> dict[str, object]:
-        """Stream and speech so far."""
-        return {**self.stream.describe(), "speech_level_db": self.track.level_db, "segments": len(self.track.segments())}
-
 
 def _arrival(packet: Tapped) -> float:
     return packet[2]

@@ -20,7 +20,6 @@ _TAPS: Final = 16
 _GRID: Final = RATE // 2
 """Samples from one point of the mapping that is looked up to the next."""
 _PIECE: Final = 4 * RATE
-FRAME_BYTES: Final = 4
 
 
 def _kernels() -> npt.NDArray[np.float32]:

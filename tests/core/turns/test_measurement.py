@@ -259,15 +259,6 @@ def test_a_call_without_media_has_no_figures() -> None:
     assert (result.media.caller.codec, result.media.caller.mos_lq) == (None, None)
 
 
-def test_describe_can_be_asked_at_any_time() -> None:
-    call = opened()
-    assert call.describe()["answered"] is None
-    call.answered(Mono(ANSWER))
-    for leg, at, data in spoken(TALK):
-        call.packet("A" if leg == "A" else "B", data, Mono(at))
-    assert call.describe()["caller"]["codec"] == "PCMU"  # type: ignore[index]
-
-
 def test_an_hour() -> None:
     """Some ninety conversations of forty seconds, in batches as the sidecar's analysis gets them."""
     talk, rounds, packets, seconds = hour(CLIPS, ANSWER)
