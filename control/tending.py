@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
 
 from control import app as control_app
 from control import tokens
@@ -76,6 +74,9 @@ async def list_tokens(config: ControlConfig, *, json: bool) -> None:
         ]
         _print(jsonlib.dumps({"tokens": shown}))
         return
+    from rich.console import Console  # of use to this command alone: running control should not wait for it
+    from rich.table import Table
+
     table = Table("name", "scopes", "in force", "created", "by", "expires", box=None)
     for each in found:
         state = "yes" if each.in_force(now) else "revoked" if each.revoked_at else "expired"

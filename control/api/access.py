@@ -86,7 +86,7 @@ class Access:
         self._stored: dict[str, tuple[Identity, int | None]] = {}
         self._open = False
         self._store: Store | None = None
-        self._vault = Vault(None)
+        self._vault = Vault(())
         self._read_at = 0.0
         self._failures = Failures()
         self._proven: OrderedDict[_Attempt, None] = OrderedDict()

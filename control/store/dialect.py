@@ -9,7 +9,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -86,7 +85,13 @@ def insert(conn: AsyncConnection, table: sa.Table) -> Any:
 
 def insert_by(dialect: str, table: sa.Table) -> Any:
     """As `insert`, by the dialect's name."""
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    if dialect == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # loaded where it is used: it is a part of the time until ready
+
+    return postgresql.insert(table)
 
 
 async def insert_many(conn: AsyncConnection, table: sa.Table, values: Sequence[Mapping[str, Any]], *, on_conflict: str = "fail") -> None:

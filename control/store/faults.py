@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 _AGAIN = ("40001", "40P01")
@@ -21,8 +21,14 @@ def translated() -> Iterator[None]:
     """Raises Unavailable for what a driver raises when there is no server: sockets and connection set-up are not SQLAlchemy's errors."""
     try:
         yield
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, *_of_postgresql()) as error:
         raise Unavailable(f"the database cannot be reached: {str(error) or type(error).__name__}") from error
+
+
+def _of_postgresql() -> tuple[type[BaseException], ...]:
+    """What asyncpg raises. It takes long to import, and a process on SQLite, which never has, cannot meet its errors."""
+    asyncpg = sys.modules.get("asyncpg")
+    return (asyncpg.PostgresError, asyncpg.InterfaceError) if asyncpg is not None else ()
 
 
 def at_once_again(error: BaseException) -> bool:

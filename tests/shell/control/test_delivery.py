@@ -9,7 +9,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 import yaml
+from cryptography.fernet import Fernet
 
+from control.config import ControlConfig
 from tests.core.control.traces import complete, report
 from tests.shell.control import kit
 from tests.shell.control.kit import ON_SQLITE, Client, control, evaluator, process, settings, until
@@ -104,6 +106,32 @@ async def test_what_waits_is_delivered_after_a_restart(tmp_path: Path) -> None:
         await until(lambda: sorted(back.calls()) == [f"r{number}" for number in range(5)])
         await asyncio.sleep(0.2)
         assert len(back.calls()) == 5
+
+
+async def test_a_new_key_seals_and_the_former_one_still_opens_what_it_sealed(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    first, second = Fernet.generate_key(), Fernet.generate_key()
+    async with evaluator() as tuner:
+        gone = tuner.base_url
+
+    def told(*keys: bytes) -> ControlConfig:
+        key.write_bytes(b"\n".join(keys))
+        return settings(tmp_path, gone, enrich_wait_s=0, secret_key_file=key)
+
+    async with control(told(first)) as client:
+        await client.report(report("r1"), headers={"Authorization": "Bearer tr_api_first"})
+    async with control(told(second, first)) as client:
+        await client.report(report("r2"), headers={"Authorization": "Bearer tr_api_second"})
+    port = int(gone.rsplit(":", 1)[1])
+    async with evaluator(port=port) as back, control(told(second)) as client:  # the first key is gone before all it sealed was delivered
+        await until(lambda: back.calls() == ["r2"])
+        assert back.headers[-1]["Authorization"] == "Bearer tr_api_second"
+        await until(lambda: is_state(client, "r1", "dead"))
+        assert "no evaluator API key" in str((await state(client, "r1"))["last_error"])
+    async with evaluator(port=port) as back, control(told(second, first)) as client:
+        await client.post(f"/v1/deliveries/{(await state(client, 'r1'))['id']}/retry")
+        await until(lambda: back.calls() == ["r1"])
+        assert back.headers[-1]["Authorization"] == "Bearer tr_api_first"
 
 
 @ON_SQLITE  # several processes on PostgreSQL, and one that is killed, are in test_replicas.py

@@ -41,8 +41,9 @@ async def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
     await migrate(settings(tmp_path, NOWHERE))
 
 
-async def test_a_damaged_key_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("short")
+@pytest.mark.parametrize("text", ["short", "", "c2hvcnQ=", "A" * 43 + "=\nshort"])
+async def test_a_damaged_key_file_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "key").write_text(text)
     with pytest.raises(StartupError, match="holds no Fernet key"):
         async with serving(settings(tmp_path, NOWHERE, secret_key_file=tmp_path / "key")):
             pytest.fail("started without a usable key")
