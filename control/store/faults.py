@@ -21,14 +21,14 @@ def translated() -> Iterator[None]:
     """Raises Unavailable for what a driver raises when there is no server: sockets and connection set-up are not SQLAlchemy's errors."""
     try:
         yield
-    except (OSError, *_of_postgresql()) as error:
+    except _of_drivers() as error:
         raise Unavailable(f"the database cannot be reached: {str(error) or type(error).__name__}") from error
 
 
-def _of_postgresql() -> tuple[type[BaseException], ...]:
-    """What asyncpg raises. It takes long to import, and a process on SQLite, which never has, cannot meet its errors."""
+def _of_drivers() -> tuple[type[Exception], ...]:
+    """What drivers raise. asyncpg takes long to import, and a process on SQLite, which never has, cannot meet its errors."""
     asyncpg = sys.modules.get("asyncpg")
-    return (asyncpg.PostgresError, asyncpg.InterfaceError) if asyncpg is not None else ()
+    return (OSError,) if asyncpg is None else (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 def at_once_again(error: BaseException) -> bool:
