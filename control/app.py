@@ -172,6 +172,8 @@ def _policy(config: ControlConfig) -> sweeper.Policy:
         wire_only=config.wire_only.enabled,
         keep_recordings_us=_us(retention.recordings_days * _DAY_S),
         keep_messages_us=_us((retention.messages_days or 0) * _DAY_S),
+        keep_sidecars_us=_us(retention.sidecars_days * _DAY_S),
+        keep_audit_us=_us(retention.audit_days * _DAY_S),
     )
 
 

@@ -10,7 +10,7 @@ import binascii
 import ipaddress
 import ssl
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -27,6 +27,7 @@ WebhookEvent = Literal[
     "call.started", "call.answered", "turn.completed", "call.ended",
     "report.linked", "report.repaired", "report.conflict", "report.unlinked", "report.missing",
 ]  # fmt: skip
+SidecarName = Annotated[str, Field(min_length=1, max_length=128)]
 _WEBHOOK_SECRET_BYTES = range(24, 65)
 """Standard Webhooks: a symmetric secret has 24 to 64 random bytes."""
 
@@ -63,6 +64,8 @@ class Token(_Section):
     token: SecretStr | None = None
     token_file: Path | None = None
     scopes: list[Scope] = Field(min_length=1)
+    sidecars: list[SidecarName] = Field(default_factory=list)
+    """With scope `sidecar`: the sidecars that it speaks for, by name, `*` for any part of one. Empty: any."""
     evaluator: Credentials | None = None
     """Whose credentials deliver the reports of this token; null: the ones of the configuration's `evaluator`."""
 
@@ -73,6 +76,8 @@ class Token(_Section):
             raise ValueError(f"token {self.name!r} needs token or token_file")
         if self.evaluator is not None and "sync" not in self.scopes:
             raise ValueError(f"token {self.name!r} has evaluator credentials but not the scope sync, which alone uses them")
+        if self.sidecars and "sidecar" not in self.scopes:
+            raise ValueError(f"token {self.name!r} names sidecars but has not the scope sidecar")
         return self
 
     @property
@@ -126,6 +131,10 @@ class Retention(_Section):
     messages_days: float | None = Field(default=None, gt=0)
     """Of SIP messages alone, which tell more of people than figures do; null or longer than `days`: as long as their calls."""
     recordings_days: float = Field(default=7, ge=0)
+    sidecars_days: float = Field(default=7, ge=0)
+    """How long a sidecar that is silent is still listed; its calls have their own time."""
+    audit_days: float = Field(default=0, ge=0)
+    """Of the log of changes."""
 
 
 class Recordings(_Section):

@@ -34,6 +34,7 @@ class Wanted:
     workspace_id: int | None = None
     agent_id: str | None = None
     api_key_file: Path | None = None
+    sidecars: tuple[str, ...] = ()
 
 
 async def run_control(config: ControlConfig) -> None:
@@ -50,7 +51,10 @@ async def migrate(config: ControlConfig) -> None:
 async def create_token(config: ControlConfig, wanted: Wanted) -> None:
     """Make a token; it alone goes to stdout. Raises TokenError, StartupError and UsageError."""
     expires_s = wanted.expires_days * _DAY_S if wanted.expires_days is not None else None
-    made = await tokens.create(config, wanted.name, wanted.scopes, evaluator=_evaluator(wanted), expires_s=expires_s, actor=_actor())
+    evaluator = _evaluator(wanted)
+    made = await tokens.create(
+        config, wanted.name, wanted.scopes, evaluator=evaluator, sidecars=wanted.sidecars, expires_s=expires_s, actor=_actor()
+    )
     _print(made)
 
 
@@ -69,6 +73,7 @@ async def list_tokens(config: ControlConfig, *, json: bool) -> None:
                 "revoked_at": each.revoked_at.isoformat() if each.revoked_at else None,
                 "workspace_id": each.workspace,
                 "agent_id": each.agent,
+                "sidecars": list(each.sidecars),
             }
             for each in found
         ]
@@ -77,11 +82,12 @@ async def list_tokens(config: ControlConfig, *, json: bool) -> None:
     from rich.console import Console  # of use to this command alone: running control should not wait for it
     from rich.table import Table
 
-    table = Table("name", "scopes", "in force", "created", "by", "expires", box=None)
+    table = Table("name", "scopes", "sidecars", "in force", "created", "by", "expires", box=None)
     for each in found:
         state = "yes" if each.in_force(now) else "revoked" if each.revoked_at else "expired"
         expires = f"{each.expires_at:%Y-%m-%d %H:%M}" if each.expires_at else "never"
-        table.add_row(each.name, " ".join(each.scopes), state, f"{each.created_at:%Y-%m-%d %H:%M}", each.created_by, expires)
+        whom = " ".join(each.sidecars) or ("any" if "sidecar" in each.scopes else "")
+        table.add_row(each.name, " ".join(each.scopes), whom, state, f"{each.created_at:%Y-%m-%d %H:%M}", each.created_by, expires)
     Console(highlight=False, markup=False).print(table)
 
 

@@ -7,9 +7,10 @@ trying, and it would cost every request of a sidecar tens of milliseconds.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,6 +29,7 @@ from control.store.vault import open_vault
 PREFIX = "tsk_"
 """Begins every token that control makes, so that a leaked one is recognised for what it is."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_LONGEST_SIDECAR = 128
 _BY_HAND = Actor("cli")
 
 
@@ -47,6 +49,7 @@ class TokenInfo:
     revoked_at: datetime | None
     workspace: str | None = None
     agent: str | None = None
+    sidecars: tuple[str, ...] = ()
 
     def in_force(self, now: datetime) -> bool:
         """Whether the token opens anything at `now`."""
@@ -64,14 +67,20 @@ async def create(
     scopes: Iterable[str],
     *,
     evaluator: Credentials | None = None,
+    sidecars: Sequence[str] = (),
     expires_s: float | None = None,
     actor: Actor = _BY_HAND,
 ) -> str:
     """Make a token and return it: the only time that it can be seen. Raises TokenError and StartupError.
 
-    `evaluator`: the evaluator's credentials that deliver what this token's holder reports; they are stored encrypted.
+    `evaluator`: the evaluator's credentials that deliver what this token's holder reports; they are stored encrypted. `sidecars`: whom it
+    speaks for, as in the configuration.
     """
     wanted = _checked(config, name, scopes, evaluator)
+    if sidecars and "sidecar" not in wanted:
+        raise TokenError("names of sidecars belong to the scope sidecar, which this token has not")
+    if not all(0 < len(each) <= _LONGEST_SIDECAR for each in sidecars):
+        raise TokenError(f"a sidecar's name has 1 to {_LONGEST_SIDECAR} characters")
     if expires_s is not None and not 0 < expires_s < 10**10:
         raise TokenError("the token must expire after a time greater than 0 seconds")
     sealed = None
@@ -86,6 +95,7 @@ async def create(
         "name": name,
         "digest": digest(token),
         "scopes": " ".join(wanted),
+        "sidecars": json.dumps(list(sidecars)),
         "workspace": str(evaluator.workspace_id) if evaluator is not None else None,
         "agent": evaluator.agent_id if evaluator is not None else None,
         "credential": sealed,
@@ -99,7 +109,7 @@ async def create(
                 over = (tokens.c.name == name) & tokens.c.revoked_us.is_(None) & (tokens.c.expires_us <= now)
                 await conn.execute(sa.update(tokens).where(over).values(revoked_us=tokens.c.expires_us))
                 await conn.execute(sa.insert(tokens).values(row))
-                await record(conn, actor, "token.create", name, now, scopes=wanted)
+                await record(conn, actor, "token.create", name, now, scopes=wanted, **({"sidecars": list(sidecars)} if sidecars else {}))
         except IntegrityError:
             raise TokenError(f"a token named {name!r} is in force already: revoke it first, or choose another name") from None
     return token
@@ -158,4 +168,5 @@ def _info(row: sa.Row[Any]) -> TokenInfo:
         revoked_at=as_datetime(row.revoked_us) if row.revoked_us is not None else None,
         workspace=row.workspace,
         agent=row.agent,
+        sidecars=tuple(json.loads(row.sidecars)),
     )

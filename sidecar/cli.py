@@ -94,6 +94,9 @@ def token_create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Letters, digits, dots, underscores and hyphens; shown in the log of changes.")],
     scope: Annotated[list[str], typer.Option("--scope", "-s", help="sidecar, sync, read or operate; several times for several.")],
+    sidecar: Annotated[
+        list[str] | None, typer.Option(help="With scope sidecar: the one that it speaks for, * for any part of its name; several times.")
+    ] = None,
     expires_days: Annotated[float | None, typer.Option(help="Days after which it opens nothing any more; without it never.")] = None,
     workspace_id: Annotated[
         int | None, typer.Option(help="With scope sync: the evaluator's workspace for what its holder reports …")
@@ -105,7 +108,7 @@ def token_create(
     """Make a token and print it, the only time that it can be seen."""
     from control.tending import Wanted, create_token
 
-    wanted = Wanted(name, tuple(scope), expires_days, workspace_id, agent_id, api_key_file)
+    wanted = Wanted(name, tuple(scope), expires_days, workspace_id, agent_id, api_key_file, tuple(sidecar or ()))
     _tend(lambda settings: create_token(settings, wanted), config or context.obj)
 
 

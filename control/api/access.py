@@ -8,6 +8,7 @@ import json
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
@@ -50,6 +51,13 @@ class Identity:
     name: str
     scopes: frozenset[str]
     mapping: Mapping | None = None
+    sidecars: tuple[str, ...] = ()
+    """The sidecars that it speaks for, as patterns; none: any."""
+
+    def must_speak_for(self, sidecar: str) -> None:
+        """Raises Problem 403 for a sidecar that this token is not for."""
+        if self.sidecars and not any(fnmatchcase(sidecar, each.replace("[", "[[]")) for each in self.sidecars):
+            raise Problem(403, f"this token speaks for the sidecars {', '.join(self.sidecars)}, not for {sidecar[:128]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,8 @@ class Access:
         for token in config.tokens:
             own = token.evaluator
             mapping = Mapping(str(own.workspace_id), own.agent_id, own.key) if own is not None else None
-            self._fixed[digest(token.value)] = Identity(f"token:{token.name}", frozenset(token.scopes), mapping)
+            known = Identity(f"token:{token.name}", frozenset(token.scopes), mapping, tuple(token.sidecars))
+            self._fixed[digest(token.value)] = known
         self._stored: dict[str, tuple[Identity, int | None]] = {}
         self._open = False
         self._store: Store | None = None
@@ -126,7 +135,7 @@ class Access:
     def _identity(self, row: sa.Row[tuple[object, ...]]) -> Identity:
         key = self._vault.open(row.credential)
         mapping = Mapping(row.workspace, row.agent, key) if key is not None else None
-        return Identity(f"token:{row.name}", frozenset(row.scopes.split()), mapping)
+        return Identity(f"token:{row.name}", frozenset(row.scopes.split()), mapping, tuple(json.loads(row.sidecars)))
 
     def require(self, request: web.Request, *any_of: Scope) -> Identity:
         """Whose request it is. Raises Problem 401 without a known token, 403 when it has none of the scopes, 429 after many failures."""

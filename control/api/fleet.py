@@ -55,10 +55,10 @@ async def connect(request: web.Request, query: Query) -> web.StreamResponse:
         raise Problem(426, "this path speaks WebSocket alone: it is where sidecars connect", headers={"Upgrade": "websocket"})
     access = request.app[STATE].access
 
-    async def allowed() -> str | None:
+    async def allowed(sidecar: str) -> str | None:
         await access.refresh()
         try:
-            access.require(request, "sidecar")
+            access.require(request, "sidecar").must_speak_for(sidecar)
         except Problem as problem:
             return problem.detail
         return None

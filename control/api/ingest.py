@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from control.api.parameters import ReportQuery
 from control.api.problems import Problem
 from control.api.state import STATE, State
-from control.api.table import REPORTER
+from control.api.table import IDENTITY, REPORTER
 from control.clock import now_us
 from control.contract import VERSION
 from control.contract.answers import CreateCallAnswer
-from control.contract.facts import FactBatch, FactReceipt, RecordingReceipt
+from control.contract.facts import CallStarted, FactBatch, FactReceipt, RecordingReceipt
 from control.ingest import reports
 from control.matching.claim import Unreadable
 from control.store.recordings import TooLarge
@@ -30,8 +30,12 @@ _UPLOAD_WAIT_S = 8.0
 
 async def post_facts(request: web.Request, query: object) -> FactReceipt:
     """FactBatch in, FactReceipt out. A batch of another version is refused with both numbers, before anything in it is read."""
-    state = request.app[STATE]
-    stored = await state.intake.accept(_batch(await request.read()), now_us())
+    state, batch = request.app[STATE], _batch(await request.read())
+    request[IDENTITY].must_speak_for(batch.sidecar)
+    for fact in batch.facts:
+        if isinstance(fact, CallStarted) and fact.sidecar != batch.sidecar:
+            request[IDENTITY].must_speak_for(fact.sidecar)
+    stored = await state.intake.accept(batch, now_us())
     for call in stored.changed:
         state.figures.changed(call)
         state.broker.call_changed(call)

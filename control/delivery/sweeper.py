@@ -20,7 +20,7 @@ from control.matching.wireonly import wire_only_report
 from control.store import Store, announce, linking
 from control.store.faults import brief
 from control.store.recordings import Recordings
-from control.store.schema import calls, deliveries, facts, reports, spans, strays
+from control.store.schema import audit, calls, deliveries, facts, fleet, reports, sidecars, spans, strays
 
 log = structlog.get_logger()
 
@@ -30,7 +30,7 @@ _UNSET = "the route wants control to report this call: set evaluator.api_key, wo
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """When calls settle and go. `keep_us` 0 keeps calls for good, `keep_messages_us` 0 messages as long as their calls.
+    """When calls settle and things go; 0 keeps them for good, and messages as long as their calls.
 
     `wire_sender`: as whom control reports by itself, None where it has no credentials for that; `wire_only`: whether it does so for the
     calls of routes that leave it to control.
@@ -42,6 +42,8 @@ class Policy:
     keep_recordings_us: int = 0
     wire_only: bool = False
     keep_messages_us: int = 0
+    keep_sidecars_us: int = 0
+    keep_audit_us: int = 0
 
     def reports(self, call: Call) -> bool:
         """Whether a call without a report is one for control to report."""
@@ -134,6 +136,22 @@ async def drop_messages(store: Store, policy: Policy, now: int) -> int:
     return await store.run(work)
 
 
+async def drop_absent(store: Store, policy: Policy, now: int) -> int:
+    """Delete sidecars that were not heard of for too long, and a batch of the oldest changes. Returns how many changes."""
+
+    async def work(conn: AsyncConnection) -> int:
+        if policy.keep_sidecars_us:
+            before = now - policy.keep_sidecars_us
+            await conn.execute(sa.delete(fleet).where(fleet.c.heard_us < before))
+            await conn.execute(sa.delete(sidecars).where(sidecars.c.last_seen_us < before))
+        if not policy.keep_audit_us:
+            return 0
+        old = sa.select(audit.c.id).where(audit.c.at_us < now - policy.keep_audit_us).order_by(audit.c.at_us).limit(_BATCH)
+        return (await conn.execute(sa.delete(audit).where(audit.c.id.in_(old)))).rowcount
+
+    return await store.run(work) if policy.keep_sidecars_us or policy.keep_audit_us else 0
+
+
 async def run(
     store: Store,
     policy: Policy,
@@ -156,7 +174,7 @@ async def run(
             more = settled.more
             if now >= next_upkeep:
                 await store.tend()
-                dropped = max(await drop_old(store, policy, now), await drop_messages(store, policy, now))
+                dropped = max([await drop(store, policy, now) for drop in (drop_old, drop_messages, drop_absent)])
                 if recordings is not None and policy.keep_recordings_us:
                     await asyncio.to_thread(recordings.drop_old, now - policy.keep_recordings_us, now)
                 next_upkeep = now + 3600 * SECOND if dropped < _BATCH else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
@@ -36,6 +36,8 @@ _TWIN_S = 30.0
 _SOON_S = 1.0
 _STRANGER_S = 60.0
 SNAPSHOT = "snapshot"
+Allowed = Callable[[str], Awaitable[str | None]]
+"""Why a sidecar of this name may not be served with the token that it showed, or not any more; None when it may."""
 
 
 class Fleet:
@@ -103,8 +105,8 @@ class Fleet:
 
     # -- connections -------------------------------------------------------------------------------------------------------------------
 
-    async def serve(self, socket: web.WebSocketResponse, source: str | None, allowed: Callable[[], Any]) -> None:
-        """Serve a connection until it ends. `allowed` is awaited now and then; what it gives is why not any more, or None."""
+    async def serve(self, socket: web.WebSocketResponse, source: str | None, allowed: Allowed) -> None:
+        """Serve a connection until it ends. `allowed` is awaited with the sidecar's name, at first and now and then."""
         try:
             link = await Link.accept(socket)
         except Stranger as stranger:
@@ -116,6 +118,10 @@ class Fleet:
                 f"{MOST_LINKS} sidecars are connected here already" if not self._closing else "control is stopping", _SOON_S
             )
             return
+        if (why := await allowed(link.name)) is not None:
+            log.warning("no sidecar", source=source, detail=why)
+            await link.farewell(why, _STRANGER_S)
+            return
         await self._replace(link)
         self.links[link.name] = link
         log.info("sidecar connected", sidecar=link.name, source=source, software=link.hello.software)
@@ -123,7 +129,7 @@ class Fleet:
 
         async def changed(news: bool) -> None:
             nonlocal stored_at
-            if (why := await allowed()) is not None:
+            if (why := await allowed(link.name)) is not None:
                 await link.farewell(why, _TWIN_S)
             elif news or link.heard_us - stored_at >= _STORE_S * SECOND:
                 stored_at = link.heard_us

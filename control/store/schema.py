@@ -211,6 +211,7 @@ tokens = sa.Table(
     sa.Column("name", sa.String(128), nullable=False),
     sa.Column("digest", sa.String(64), nullable=False, unique=True),  # SHA-256 of the token, which itself is never stored
     sa.Column("scopes", sa.String(128), nullable=False),  # separated by spaces
+    sa.Column("sidecars", sa.Text, nullable=False, server_default="[]"),  # patterns of names that it speaks for; none: any
     sa.Column("workspace", sa.String(64)),  # with `agent` and `credential`: the evaluator's credentials behind this token
     sa.Column("agent", sa.String(256)),
     sa.Column("credential", sa.LargeBinary),
@@ -227,19 +228,22 @@ tokens = sa.Table(
     ),
 )
 
-audit = sa.Table(  # who changed what: written in the transaction of the change, never changed, never deleted by control
-    "audit",
-    metadata,
-    sa.Column("id", _Id, primary_key=True, autoincrement=True),
-    sa.Column("at_us", sa.BigInteger, nullable=False),
-    sa.Column("actor", sa.String(256), nullable=False),
-    sa.Column("action", sa.String(64), nullable=False),
-    sa.Column("target", sa.String(256), nullable=False),
-    sa.Column("detail", sa.Text, nullable=False, default="{}"),
-    sa.Column("source", sa.String(128)),
-    sa.Column("request_id", sa.String(128)),
-    sa.Index("ix_audit_action_id", "action", "id"),
-    sa.Index("ix_audit_actor_id", "actor", "id"),
+audit = (
+    sa.Table(  # who changed what: written in the transaction of the change, never changed, deleted only by a retention that is set for it
+        "audit",
+        metadata,
+        sa.Column("id", _Id, primary_key=True, autoincrement=True),
+        sa.Column("at_us", sa.BigInteger, nullable=False),
+        sa.Column("actor", sa.String(256), nullable=False),
+        sa.Column("action", sa.String(64), nullable=False),
+        sa.Column("target", sa.String(256), nullable=False),
+        sa.Column("detail", sa.Text, nullable=False, default="{}"),
+        sa.Column("source", sa.String(128)),
+        sa.Column("request_id", sa.String(128)),
+        sa.Index("ix_audit_action_id", "action", "id"),
+        sa.Index("ix_audit_actor_id", "actor", "id"),
+        sa.Index("ix_audit_at_us", "at_us"),
+    )
 )
 
 snapshots = sa.Table(  # the fleet's configuration, a row a version; passwords only with the newest

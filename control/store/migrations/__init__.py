@@ -1,4 +1,4 @@
 """Alembic's environment and the versions of the schema."""
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest version: a database that has it needs nothing."""

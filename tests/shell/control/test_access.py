@@ -98,6 +98,8 @@ async def test_what_makes_no_token_is_said_in_one_line(tmp_path: Path) -> None:
         ("new", ["read", "fly"], {}, "scopes are one or more of"),
         ("new", ["read"], {"expires_s": 0}, "expire"),
         ("new", ["sync"], {}, "needs evaluator credentials"),
+        ("new", ["read"], {"sidecars": ["edge-1"]}, "belong to the scope sidecar"),
+        ("new", ["sidecar"], {"sidecars": [""]}, "1 to 128 characters"),
         ("new", ["read"], {"evaluator": Credentials(api_key="k", workspace_id=1, agent_id="a")}, "scope sync alone"),
     ]
     for name, scopes, more, says in asked:
@@ -220,6 +222,7 @@ async def test_a_report_that_waits_leaves_with_the_key_that_its_token_has_now(tm
     ("text", "says"),
     [
         ("tokens: [{name: a, token: t, scopes: [read], evaluator: {api_key: k, workspace_id: 1, agent_id: a}}]", "but not the scope sync"),
+        ("tokens: [{name: a, token: t, scopes: [read], sidecars: [edge-1]}]", "names sidecars but has not the scope sidecar"),
         ("tokens: [{name: a, token: t, scopes: [sync], evaluator: {workspace_id: 1, agent_id: a}}]", "needs api_key or api_key_file"),
         ("tokens: [{name: a, token: t, scopes: [sync], evaluator: {api_key: k}}]", "workspace_id' is missing"),
         ("tokens: [{name: a, token: t, scopes: [read]}, {name: a, token: u, scopes: [read]}]", "two tokens have the same name"),

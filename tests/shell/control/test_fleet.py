@@ -293,6 +293,35 @@ async def test_a_revoked_token_ends_the_connection(tmp_path: Path, monkeypatch: 
             await until(lambda: right.describe()["link"] == "refused")
 
 
+async def test_a_token_with_names_opens_nothing_to_another_sidecar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "_REFRESH_S", 0.0)
+    config = settings(tmp_path, NOWHERE, tokens=[{"name": "file", "token": "of-the-file", "scopes": ["sidecar"], "sidecars": ["edge-2"]}])
+    pool = await tokens.create(config, "pool", ["sidecar"], sidecars=["pool-*", "odd[1]"])
+    reader = await tokens.create(config, "people", ["read"])
+    asks = {"headers": {"Authorization": f"Bearer {reader}"}}
+
+    async def post(name: str, token: str, trace: Trace, status: int) -> Any:
+        bearer = {"Authorization": f"Bearer {token}"}
+        return await client.post("/v1/ingest/facts", {"version": 1, "sidecar": name, "facts": trace.facts}, status, headers=bearer)
+
+    async with control(config) as client, sidecar(client.url, Host(), name="edge-2", token="of-the-file") as theirs:
+        await until(lambda: theirs.describe()["link"] == "up")
+        async with sidecar(client.url, Host(), name="edge-2", token=pool) as other:
+            await until(lambda: other.describe()["link"] == "refused")
+            assert "this token speaks for the sidecars pool-*, odd[1], not for edge-2" in str(other.describe()["trouble"])
+            assert theirs.describe()["link"] == "up"  # whom it would have displaced
+        async with sidecar(client.url, Host(), name="pool-7", token=pool) as one:
+            await until(lambda: one.describe()["link"] == "up")
+        async with sidecar(client.url, Host(), name="odd[1]", token=pool) as odd:
+            await until(lambda: odd.describe()["link"] == "up")
+        ours = Trace("c1", "SCL_abc")  # of edge-1
+        for name in ("edge-1", "pool-7"):  # under its name, or within a batch of another's
+            assert "not for edge-1" in (await post(name, pool, ours, 403))["detail"]
+        assert (await client.get("/v1/calls", **asks))["calls"] == []
+        ours.facts[0]["sidecar"] = "pool-8"
+        assert (await post("pool-7", pool, ours, 200))["new"] == 1
+
+
 async def _shown(client: Client, asks: dict[str, Any]) -> bool:
     return (await seen(client, **asks)).get("connected", False)
 

@@ -18,6 +18,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from control.audit import Actor, record
 from control.clock import DAY, SECOND, as_us, now_us
 from control.contract.facts import FactBatch
 from control.delivery import outbox, sweeper
@@ -29,7 +30,7 @@ from control.store import Store, migrations
 from control.store.combine import Combiner
 from control.store.faults import Unavailable
 from control.store.migrations import HEAD
-from control.store.schema import calls, claims, deliveries, figures, metadata, probe, spans, strays
+from control.store.schema import audit, calls, claims, deliveries, figures, fleet, metadata, probe, sidecars, spans, strays
 from control.store.schema import facts as stored_facts
 from control.store.schema import reports as stored_reports
 from tests.core.control.test_spans import span as _span
@@ -189,6 +190,29 @@ async def test_messages_may_go_before_their_calls(store: Store) -> None:
     await take(store, old, began + 4 * DAY)  # a sidecar that sends its spool again brings nothing back
     assert await count(store, stored_facts) == len(old.facts) - 1 + 2
     assert await _figures(store) == before
+
+
+async def test_sidecars_that_are_silent_and_old_changes_go_when_their_time_is_over(store: Store) -> None:
+    policy = sweeper.Policy(grace_us=60 * SECOND, keep_us=0, keep_sidecars_us=7 * DAY, keep_audit_us=30 * DAY)
+    row = {"instance": "i", "software": "", "facts_version": 1, "first_seen_us": 0, "connected_us": 0, "state": "{}"}
+
+    async def write(conn: AsyncConnection) -> None:
+        for name, heard in (("gone", 0), ("quiet", 5 * DAY)):
+            await conn.execute(sa.insert(fleet).values(name=name, heard_us=heard, **row))
+            await conn.execute(sa.insert(sidecars).values(name=name, version=1, first_seen_us=0, last_seen_us=heard, facts=1))
+        for day in (0, 1, 29):
+            await record(conn, Actor("somebody"), "verify", f"day {day}", day * DAY)
+
+    await store.run(write)
+    assert await sweeper.drop_absent(store, KEEP, 60 * DAY) == 0  # nothing is said of them there
+    assert await sweeper.drop_absent(store, policy, 8 * DAY) == 0
+    async with store.read() as conn:
+        assert (await conn.scalars(sa.select(fleet.c.name))).all() == ["quiet"]
+        assert (await conn.scalars(sa.select(sidecars.c.name))).all() == ["quiet"]
+    assert await sweeper.drop_absent(store, policy, 32 * DAY) == 2
+    async with store.read() as conn:
+        assert (await conn.scalars(sa.select(audit.c.target))).all() == ["day 29"]
+        assert (await conn.scalars(sa.select(fleet.c.name))).all() == []
 
 
 async def test_spans_go_with_the_calls_of_their_time(store: Store) -> None:
