@@ -17,6 +17,7 @@ from control.clock import now_us
 from control.contract import VERSION
 from control.contract.answers import CreateCallAnswer
 from control.contract.facts import CallStarted, FactBatch, FactReceipt, RecordingReceipt
+from control.delivery.worker import UPLOAD
 from control.ingest import reports
 from control.matching.claim import Unreadable
 from control.store.recordings import TooLarge
@@ -71,9 +72,10 @@ async def post_call(request: web.Request, query: ReportQuery) -> web.Response:
         state.broker.call_changed(call)
     state.worker.wake()
     answer = CreateCallAnswer(id=stored.id, provider_call_id=stored.provider_call_id, is_new=stored.is_new)
-    if stored.wants_upload and stored.is_new:
-        # Only the evaluator can sign an upload, so this sender waits for the delivery, within what its own timeout allows.
-        target = (await state.worker.reply(stored.delivery, _UPLOAD_WAIT_S)).get("recording_upload")
+    if stored.wants_upload:
+        # Only the evaluator can sign an upload, so this sender waits for the delivery, within what its own timeout allows. One that asks
+        # again for what is long delivered gets the target that it missed.
+        target = (await state.worker.reply(stored.delivery, _UPLOAD_WAIT_S if stored.under_way else 0)).get(UPLOAD)
         if target is not None:
             answer.recording_upload = target
     return web.json_response(answer.model_dump(mode="json", exclude_unset=True))

@@ -18,9 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from control.clock import SECOND, as_datetime
 from control.contract.call import Call, Hop
 from control.delivery.destination import Delivered, Later, Refused, Result, backoff_s
+from control.matching.claim import read_claim
 from control.matching.rules import CIRCUMSTANTIAL
 from control.matching.splice import compare, enrich, link_of
-from control.matching.verdict import patience
+from control.matching.verdict import UPLOAD_WAIT_US, patience
 from control.store import Store, announce, linking, rows
 from control.store.schema import deliveries, reports
 
@@ -201,6 +202,8 @@ def _due(report: sa.Row[Any], call: sa.Row[Any] | None, waits: Patience) -> int:
         )
     if call is None or report.rule in CIRCUMSTANTIAL:  # another call may fit better, or as well, which makes a conflict
         until = max(until, report.received_us + waits.wait_us)
+    if until > report.received_us + UPLOAD_WAIT_US and read_claim(report.body).wants_upload:
+        return int(report.received_us) + UPLOAD_WAIT_US
     return until
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -23,9 +24,12 @@ from control.store.faults import brief
 
 log = structlog.get_logger()
 
+UPLOAD = "recording_upload"
+"""The member of an answer that only the evaluator can give, and that the sender of the report needs."""
 _LONGEST_SLEEP_S = 30.0
 _LONGEST_SLEEP_BESIDE_OTHERS_S = 2.0
 _DATABASE_PAUSE_S = 1.0
+_MOST_REPLIES = 512
 _SHORTEST_SLEEP_S = 0.02
 """Also what is waited for after being woken: under load, many wake-ups are one look."""
 
@@ -60,6 +64,8 @@ class Worker:
         self._wake = asyncio.Event()
         self._stopping = False
         self._waiters: dict[int, asyncio.Future[dict[str, object]]] = {}
+        self._replies: OrderedDict[int, dict[str, object]] = OrderedDict()
+        """The last answers that held something for the sender, by delivery: one that lost control's answer asks again."""
         self.results = {"delivered": 0, "later": 0, "dead": 0}
 
     def describe(self) -> dict[str, object]:
@@ -78,6 +84,8 @@ class Worker:
 
     async def reply(self, delivery: int, timeout_s: float) -> dict[str, object]:
         """The destination's answer to a delivery, for a sender that needs something out of it; empty when it does not come in time."""
+        if delivery in self._replies:
+            return self._replies[delivery]
         waiter = self._waiters.setdefault(delivery, asyncio.get_running_loop().create_future())
         self.wake()
         try:
@@ -141,6 +149,7 @@ class Worker:
             case Delivered(evidence, reply):
                 self.results["delivered"] += 1
                 log.info("delivered", evidence=evidence, **told)
+                self._keep(row.id, reply)
                 waiter = self._waiters.get(row.id)
                 if waiter is not None and not waiter.done():
                     waiter.set_result(reply)
@@ -154,6 +163,12 @@ class Worker:
                 log.error("delivery refused", cause=cause, **told)
         if call is not None:
             self._changed(call)
+
+    def _keep(self, delivery: int, reply: dict[str, object]) -> None:
+        if UPLOAD in reply:
+            self._replies[delivery] = reply
+            while len(self._replies) > _MOST_REPLIES:
+                self._replies.popitem(last=False)
 
     def _parcel(self, row: sa.Row[Any]) -> Parcel:
         return Parcel(

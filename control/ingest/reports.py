@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from control.contract.call import Call
 from control.ingest.spans import read_spans
 from control.matching.claim import Claim, read_claim
+from control.matching.verdict import UPLOAD_WAIT_US
 from control.store import Store, announce, linking, rows, spans
 from control.store.dialect import insert
 from control.store.schema import calls, deliveries, reports
@@ -36,6 +37,8 @@ class Accepted:
     is_new: bool
     delivery: int
     wants_upload: bool = False
+    under_way: bool = True
+    """The evaluator has not had it yet."""
     changed: list[Call] = field(default_factory=list)
 
 
@@ -75,9 +78,12 @@ async def add(
     }
     number = await conn.scalar(insert(conn, reports).values(values).on_conflict_do_nothing().returning(reports.c.id))
     if number is None:
-        same = sa.select(reports.c.id, deliveries.c.id.label("delivery")).join(deliveries, deliveries.c.report == reports.c.id)
+        same = sa.select(reports.c.id, deliveries.c.id.label("delivery"), deliveries.c.state)
+        same = same.join(deliveries, deliveries.c.report == reports.c.id)
         old = (await conn.execute(same.where(*(reports.c[name] == value for name, value in key.items())))).one()
-        return Accepted(old.id, claim.provider_call_id, False, old.delivery, claim.wants_upload)
+        return Accepted(old.id, claim.provider_call_id, False, old.delivery, claim.wants_upload, old.state == "pending")
+    if claim.wants_upload:
+        wait_us = min(wait_us, UPLOAD_WAIT_US)
     delivery = await _queue(conn, "create_call", claim.provider_call_id, sender, now, next_at=now + wait_us, report=number)
     await linking.save_claims(conn, number, claim)
     report = (await conn.execute(sa.select(reports).where(reports.c.id == number))).one()
@@ -86,7 +92,8 @@ async def add(
     complete = sa.select(calls.c.complete).where(calls.c.id == matched.call)
     if matched.call is not None and await conn.scalar(complete):
         await conn.execute(sa.update(deliveries).where(deliveries.c.id == delivery).values(next_at_us=now))
-    return Accepted(number, claim.provider_call_id, True, delivery, claim.wants_upload, [call for call in changed if call is not None])
+    told = [call for call in changed if call is not None]
+    return Accepted(number, claim.provider_call_id, True, delivery, claim.wants_upload, changed=told)
 
 
 async def accept_traces(store: Store, body: bytes, content_type: str, sender: Sender, now: int) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote
 
 from control.contract.fold import correlation_hash
@@ -13,6 +15,10 @@ _SECONDS_BELOW = 1e10
 """Epoch values under this are seconds, others milliseconds (the evaluator's own rule)."""
 _MOST_IDS = 256
 _SHORTEST_ID = 6
+_DEEPEST = 6
+_LONGEST_NUMBER = 300
+_NAMELESS = re.compile(r"(?:anonymous|restricted|unavailable|unknown|private|withheld)(?:@.*)?|.*@anonymous\.invalid")
+"""A caller that tells nobody who it is (RFC 3323 section 4.1.1.3, and what platforms write): any two such calls have it in common."""
 _CORRELATION = "x-correlation-id"
 _CALLER_HEADERS, _CALLEE_HEADERS = ("from",), ("to",)
 
@@ -48,7 +54,8 @@ class Claim:
 def party(uri: str | None) -> str | None:
     """A caller or callee in comparable form: digits of a telephone number with its `+` dropped, else lower-case `user@host`.
 
-    Takes name-addr and addr-spec forms (RFC 3261 section 25.1), `tel:` URIs and bare numbers; None when nothing is left.
+    Takes name-addr and addr-spec forms (RFC 3261 section 25.1), `tel:` URIs and bare numbers; None when nothing is left, and for a party
+    that withholds its name.
     """
     if not uri:
         return None
@@ -62,7 +69,8 @@ def party(uri: str | None) -> str | None:
     if re.fullmatch(r"\+?\d{3,}", number):
         return number.removeprefix("+")
     host = re.sub(r":\d+$", "", host)
-    return f"{user}@{host}".lower() if user else (address.lower() or None)
+    named = f"{user}@{host}".lower() if user else address.lower()
+    return named if named and not _NAMELESS.fullmatch(named) else None
 
 
 def variants(value: str) -> set[str]:
@@ -77,11 +85,33 @@ def variants(value: str) -> set[str]:
     return found
 
 
+def codec(body: bytes) -> str:
+    """In which encoding a JSON body is written, as parsers find it out; a byte order mark stays the first character of the text."""
+    found: str = json.detect_encoding(body)
+    if found in ("utf-16", "utf-32"):
+        found += "-le" if body.startswith(b"\xff") else "-be"
+    return found.removesuffix("-sig")
+
+
+def read_json(body: bytes) -> Any:
+    """The value of a JSON body, as leniently as it can be told: control characters in texts, numbers of any length. Raises ValueError."""
+    try:
+        text = body.decode(codec(body), "surrogatepass").removeprefix("\ufeff")
+        return json.loads(text, strict=False, parse_int=_number)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _number(digits: str) -> int | float:
+    # Longer ones are refused by int() past some thousand digits, and nothing that is read here is so large.
+    return int(digits) if len(digits) <= _LONGEST_NUMBER else float(digits)
+
+
 def read_claim(body: bytes) -> Claim:
     """The claim of a Create Call body. Raises Unreadable when it is no JSON object or has no usable `call_id`."""
     try:
-        report = json.loads(body, strict=False)
-    except (ValueError, RecursionError):
+        report = read_json(body)
+    except ValueError:
         raise Unreadable("the body is not JSON") from None
     if not isinstance(report, dict):
         raise Unreadable("the body is not a JSON object")
@@ -130,11 +160,18 @@ def _first(headers: dict[str, str], names: tuple[str, ...]) -> str | None:
 
 
 def _identifiers(report: dict[str, object], headers: dict[str, str]) -> set[str]:
-    """Strings that a platform may have put an identifier in: the call_id, all headers, and the flat members of free-form objects."""
+    """Strings that a platform may have put an identifier in: the call_id, all headers, and what free-form objects hold at any depth."""
     values = [report["call_id"], report.get("sip_call_id"), *headers.values()]
     for key in ("general_meta_data_raw", "metadata", "collected_dynamic_variables"):
-        nested = report.get(key)
-        if isinstance(nested, dict):
-            values += nested.values()
+        values += _leaves(report.get(key))
     texts = [text for text in map(_text, values) if text is not None and _SHORTEST_ID <= len(text) <= 512]
     return {form for value in texts[:_MOST_IDS] for form in variants(value)}
+
+
+def _leaves(value: object) -> Iterator[object]:
+    """The members of an object and of what it nests, the outer ones first: agents hand on a platform's own payload as they got it."""
+    level: list[object] = [value]
+    for _ in range(_DEEPEST):
+        inner = [each for part in level for each in (part.values() if isinstance(part, dict) else part if isinstance(part, list) else ())]
+        yield from (each for each in inner if isinstance(each, str))
+        level = inner

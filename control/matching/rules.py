@@ -117,7 +117,7 @@ def _parties(claim: Claim, call: Known) -> bool:
     # The called side alone proves nothing: every call of an agent has it in common.
     if claim.caller is None or claim.caller != call.caller or (claim.callee is not None and claim.callee != call.callee):
         return False
-    return overlaps(claim, call, strict=True)
+    return overlaps(claim, call, strict=True) and _mostly(claim, call)
 
 
 def overlaps(claim: Claim, call: Known, *, strict: bool = False) -> bool:
@@ -126,6 +126,18 @@ def overlaps(claim: Claim, call: Known, *, strict: bool = False) -> bool:
         return not strict
     ended = call.ended_ms if call.ended_ms is not None else claim.end_ms
     return claim.start_ms - SLACK_MS <= ended and call.started_ms <= claim.end_ms + SLACK_MS
+
+
+def _mostly(claim: Claim, call: Known) -> bool:
+    """Whether one of both lies in the other for half its length at least, wherever within SLACK_MS the clocks stand to each other.
+
+    An evaluator's next call often comes from the same number, seconds after the last one: it touches that one's report and no more.
+    """
+    if claim.start_ms is None or claim.end_ms is None:
+        return False
+    said, lasted = claim.end_ms - claim.start_ms, call.ended_ms - call.started_ms if call.ended_ms is not None else None
+    shared = min(claim.end_ms, call.ended_ms or claim.end_ms) - max(claim.start_ms, call.started_ms) + SLACK_MS
+    return 2 * shared >= (said if lasted is None else min(said, lasted))
 
 
 RULES: tuple[Rule, ...] = (

@@ -14,9 +14,10 @@ from typing import TypeGuard
 
 from control.contract.call import Call, Percentiles, Reported, ReportedTurn
 from control.matching.align import Pair, Spoken, pair
-from control.matching.claim import epoch_ms
+from control.matching.claim import codec, epoch_ms, read_json
 from control.matching.jsonspans import Edit, NotEditable, Span, elements, members, put, splice, value_at
 
+BYTE_ORDER_MARK = "\ufeff"
 META, SEGMENTS, OURS, WIRE = "general_meta_data_raw", "transcript_with_tool_calls", "trunkside", "wire_response_latency"
 
 
@@ -38,8 +39,8 @@ def link_of(call: Call) -> Link:
 def compare(body: bytes, call: Call) -> list[Pair]:
     """The agent's segments beside the wire's turns; empty when the transcript cannot be read. `call.answered_at` gives call time 0."""
     try:
-        report = json.loads(body, strict=False)
-    except (ValueError, RecursionError):
+        report = read_json(body)
+    except ValueError:
         return []
     if not isinstance(report, dict) or not isinstance(report.get(SEGMENTS), list):
         return []
@@ -75,12 +76,13 @@ def reported(pairs: Sequence[Pair]) -> Reported:
 
 def enrich(body: bytes, call: Call, *, repair: Link | None = None, pairs: Sequence[Pair] = ()) -> bytes:
     """`body` with our members set. A text that cannot be edited safely is returned as it came, whatever the reason."""
+    encoding = codec(body)
     try:
-        text = body.decode("utf-8")
-        top = value_at(text, 0)
+        text = body.decode(encoding, "surrogatepass")
+        top = value_at(text, 1 if text.startswith(BYTE_ORDER_MARK) else 0)
         if text[top.end :].strip(" \t\r\n"):
             return body
-        return splice(text, _edits(text, top, call, repair, pairs)).encode("utf-8")
+        return splice(text, _edits(text, top, call, repair, pairs)).encode(encoding, "surrogatepass")
     except (UnicodeError, NotEditable):
         return body
 

@@ -60,6 +60,10 @@ def repair_of(answer: Answer | None) -> Repair | None:
     return Repair(rule=answer.rule, reported=answer.reported, confidence=answer.confidence)
 
 
+UPLOAD_WAIT_US = 3_000_000
+"""How long a report waits whose sender wants an upload target, and for it waits until the evaluator has answered (SDKs: 15 s or more)."""
+
+
 def patience(*, arrived: int, complete: bool, live: bool, ended: int | None, wait: int, cap: int) -> int:
     """When a report has to leave, in the unit of its arguments.
 

@@ -23,7 +23,9 @@ def claim_of(**members: object):  # type: ignore[no-untyped-def]
         ('"Bob, the <caller" <sip:+15550100@10.0.0.1:5060;transport=tcp>;tag=1', "15550100"),
         ("SIP:Agent@Edge.Example:5070", "agent@edge.example"),
         ("sips:agent@edge.example?X-A=b", "agent@edge.example"),
-        ("anonymous", "anonymous"),
+        ("anonymous", None),
+        ('"Anonymous" <sip:anonymous@anonymous.invalid>;tag=1', None),
+        ("sip:Restricted@10.0.0.1", None),
         ("sip:%2B15550100@h", "15550100"),
         ("", None),
         (None, None),
@@ -47,6 +49,22 @@ def test_identifiers_are_read_from_headers_and_free_form_objects() -> None:
         metadata={"sid": "CA1234"},
     )
     assert {"header-id", "meta-id", "CA1234"} <= claim.ids
+
+
+def test_identifiers_are_found_in_a_platforms_own_payload_however_it_nests() -> None:
+    payload = {"transport": {"sbcCallSid": "sbc-call-1"}, "phoneCallProviderDetails": [{"sbcCallId": "sbc-call-2"}], "phase": 1}
+    assert {"sbc-call-1", "sbc-call-2"} <= claim_of(collected_dynamic_variables={"call": payload}).ids
+    with pytest.raises(Unreadable):
+        read_claim(b'{"call_id":"r1","metadata":' + b'{"d":' * 50_000 + b"1" + b"}" * 50_001)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_every_encoding_that_parsers_take_is_read(encoding: str) -> None:
+    assert read_claim('{"call_id": "r\u00e9"}'.encode(encoding)).provider_call_id == "r\u00e9"
+
+
+def test_numbers_of_any_length_do_not_refuse_a_report() -> None:
+    assert read_claim(b'{"call_id": "r1", "n": ' + b"1" * 5000 + b"}").provider_call_id == "r1"
 
 
 @pytest.mark.parametrize("name", ["X-Correlation-Id", "x-correlation-id", "SipHeader_X-Correlation-Id"])

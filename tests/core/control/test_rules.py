@@ -72,6 +72,24 @@ def test_two_callers_with_the_same_number_at_the_same_time_are_a_conflict() -> N
     assert match(replace(BLANK, caller="15550100"), [CALL, twin]) == Match(rule="to_from_time", candidates=("c1", "c2"))
 
 
+def test_the_next_call_of_the_same_number_does_not_take_the_report_of_the_last_one() -> None:
+    first = replace(CALL, started_ms=1_000_000, ended_ms=1_060_000)
+    for next_one in (
+        replace(CALL, id="c2", sip_call_id="SCL_2", started_ms=1_062_000, ended_ms=1_120_000),
+        replace(CALL, id="c2", sip_call_id="SCL_2", started_ms=1_058_000, ended_ms=None),
+    ):
+        report = replace(BLANK, caller="15550100")
+        assert match(report, [first, next_one]).call == "c1"
+        assert match(report, [next_one]).kind == "unlinked"  # its own call is not known yet
+        late = replace(report, start_ms=1_064_000, end_ms=1_118_000)
+        assert match(late, [first, next_one]).call == "c2"
+
+
+def test_clocks_that_differ_by_seconds_do_not_hide_a_short_call() -> None:
+    short = replace(CALL, started_ms=1_000_000, ended_ms=1_003_000)
+    assert match(replace(BLANK, caller="15550100", start_ms=1_004_000, end_ms=1_007_000), [short]).call == "c1"
+
+
 def test_call_id_and_correlation_that_disagree_are_a_conflict() -> None:
     claim = replace(BLANK, sip_call_id="SCL_def", correlation_sha256=correlation_hash(TOKEN))
     found = match(claim, [CALL, OTHER])

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control.contract.call import Call, Turn
+from control.matching.claim import Unreadable, read_claim, read_json
 from control.matching.splice import Link, compare, enrich, link_of, reported
 
 ANSWERED = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -67,16 +68,39 @@ def test_of_a_repeated_member_the_one_that_parsers_take_is_changed() -> None:
     assert json.loads(out)["sip_call_id"] == 'SCL_"abc'
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"{", b'{"a":}', b'"text"', b"[1]", b'{"a":1} {"b":2}', b'\xff{"a":1}', b"[" * 50_000, '\ufeff{"a":1}'.encode()]
-)
+@pytest.mark.parametrize("body", [b"", b"{", b'{"a":}', b'"text"', b"[1]", b'{"a":1} {"b":2}', b'\xff{"a":1}', b"[" * 50_000])
 def test_what_cannot_be_edited_safely_leaves_as_it_came(body: bytes) -> None:
     assert enrich(body, call(), repair=LINK) == body
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-16-le", "utf-32"])
+def test_a_body_stays_in_its_encoding_and_keeps_its_byte_order_mark(encoding: str) -> None:
+    body = ' {"text" : "\u00e9\U0001f600"} '.encode(encoding)
+    out = enrich(body, call(), repair=LINK)
+    assert read_json(out)["sip_call_id"] == LINK.value
+    mark = len("".encode(encoding))
+    assert out[:mark] == body[:mark]
+    assert out.decode(encoding).startswith(' {"text" : "\u00e9\U0001f600", ')
+
+
+def test_surrogates_that_were_encoded_as_they_are_stay() -> None:
+    out = enrich(b'{"text":"\xed\xa0\xbd"}', call(), repair=LINK)
+    assert out.startswith(b'{"text":"\xed\xa0\xbd", "sip_call_id": ')
 
 
 def test_numbers_of_any_length_pass() -> None:
     digits = b"1" * 5000
     assert digits in enrich(b'{"n": ' + digits + b"}", call(), repair=LINK)
+
+
+@given(st.binary(max_size=60) | st.text(alphabet='{}[]":, \n\\ue0-1.E"nulltrefa\ufeff', max_size=60).map(str.encode))
+def test_whatever_is_read_as_a_report_can_be_mended(rest: bytes) -> None:
+    for body in (rest, b'{"call_id":"r"' + rest + b"}", b'{"call_id":"r","general_meta_data_raw":' + rest + b"}"):
+        try:
+            read_claim(body)
+        except Unreadable:
+            continue
+        assert read_claim(enrich(body, call(), repair=LINK)).sip_call_id == LINK.value
 
 
 JSON = st.recursive(

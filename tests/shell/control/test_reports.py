@@ -225,6 +225,33 @@ async def test_upload_target_of_the_evaluator_reaches_the_sender(tmp_path: Path)
         assert "recording_upload" not in await client.report(report("r2"))
 
 
+@ON_SQLITE
+async def test_upload_target_does_not_wait_for_what_the_call_still_owes(tmp_path: Path) -> None:
+    async with evaluator() as tuner, control(settings(tmp_path, tuner.base_url, enrich_wait_s=60, enrich_max_s=600)) as client:
+        tuner.upload = {"url": "https://storage.example", "fields": {"policy": "p", "key": "k"}}
+        trace = Trace("c" * 32, "SCL_live").answered()
+        await client.facts(*trace.facts)
+        live = report("r1", trace, sip_call_id="SCL_live", recording_file_extension="wav")
+        unknown = report("r2", recording_file_extension="wav")  # of a call that nobody has told of
+        answers = await asyncio.gather(client.report(live), client.report(unknown))
+        assert [answer.get("recording_upload") for answer in answers] == [tuner.upload, tuner.upload]
+        again = await client.report(unknown)  # its sender lost the answer
+        assert (again["is_new"], again["recording_upload"]) == (False, tuner.upload)
+        assert sorted(tuner.calls()) == ["r1", "r2"]
+
+
+@pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b""])
+async def test_a_repair_stands_in_the_body_that_leaves(tmp_path: Path, start: bytes) -> None:
+    trace = Trace("c" * 32, "SCL_abc", token="f" * 32).answered().ended(5000)
+    async with evaluator() as tuner, control(settings(tmp_path, tuner.base_url)) as client:
+        await client.facts(*trace.facts)
+        said = report("r1", trace, sip_headers={"X-Correlation-Id": "f" * 32})
+        await client.report(start + json.dumps(said).encode())
+        await until(lambda: len(tuner.attempts) == 1)
+    assert tuner.attempts[0].startswith(start + b"{")
+    assert json.loads(tuner.attempts[0])["sip_call_id"] == "SCL_abc"
+
+
 async def test_traces_are_stored_and_forwarded_unchanged(tmp_path: Path) -> None:
     async with evaluator() as tuner, control(settings(tmp_path, tuner.base_url)) as client:
         headers = {"Authorization": "Bearer tr_api_x", "Content-Type": "application/x-protobuf"}
