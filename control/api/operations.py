@@ -94,9 +94,11 @@ async def list_audit(request: web.Request, query: AuditQuery) -> AuditPage:
     if query.until is not None:
         statement = statement.where(audit.c.at_us < as_us(query.until))
     if query.cursor is not None:
-        statement = statement.where(audit.c.id < query.cursor)
+        # Retention takes the oldest first: where the row of a cursor is gone, so is all that follows it.
+        at = sa.select(audit.c.at_us).where(audit.c.id == query.cursor).scalar_subquery()
+        statement = statement.where(sa.tuple_(audit.c.at_us, audit.c.id) < sa.tuple_(at, sa.literal(query.cursor)))
     async with request.app[STATE].store.read() as conn:
-        found = (await conn.execute(statement.order_by(audit.c.id.desc()).limit(query.limit + 1))).all()
+        found = (await conn.execute(statement.order_by(audit.c.at_us.desc(), audit.c.id.desc()).limit(query.limit + 1))).all()
     following = str(found[query.limit - 1].id) if len(found) > query.limit else None
     return AuditPage(entries=[_entry(row) for row in found[: query.limit]], next=following)
 

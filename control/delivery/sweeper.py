@@ -146,7 +146,7 @@ async def drop_absent(store: Store, policy: Policy, now: int) -> int:
             await conn.execute(sa.delete(sidecars).where(sidecars.c.last_seen_us < before))
         if not policy.keep_audit_us:
             return 0
-        old = sa.select(audit.c.id).where(audit.c.at_us < now - policy.keep_audit_us).order_by(audit.c.at_us).limit(_BATCH)
+        old = sa.select(audit.c.id).where(audit.c.at_us < now - policy.keep_audit_us).order_by(audit.c.at_us, audit.c.id).limit(_BATCH)
         return (await conn.execute(sa.delete(audit).where(audit.c.id.in_(old)))).rowcount
 
     return await store.run(work) if policy.keep_sidecars_us or policy.keep_audit_us else 0

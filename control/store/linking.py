@@ -186,9 +186,13 @@ async def relink(conn: AsyncConnection, waiting: Iterable[sa.Row[Any]]) -> set[s
 
 async def save_claims(conn: AsyncConnection, report: int, claim: Claim) -> None:
     """Make a report findable by every call that a rule may match it with."""
+    await insert_many(conn, claims, [{"value": value, "report": report} for value in claimed(claim)], on_conflict="skip")
+
+
+def claimed(claim: Claim) -> list[str]:
+    """Every value that a call of this claim may be known by."""
     said = _values(claim) | ({_CALLER + claim.caller} if claim.caller is not None else set())
-    values = [{"value": value, "report": report} for value in sorted({rows.clip(each) for each in said})]
-    await insert_many(conn, claims, values, on_conflict="skip")
+    return sorted({rows.clip(each) for each in said})
 
 
 def _findable(call: Call) -> set[str]:

@@ -228,22 +228,20 @@ tokens = sa.Table(
     ),
 )
 
-audit = (
-    sa.Table(  # who changed what: written in the transaction of the change, never changed, deleted only by a retention that is set for it
-        "audit",
-        metadata,
-        sa.Column("id", _Id, primary_key=True, autoincrement=True),
-        sa.Column("at_us", sa.BigInteger, nullable=False),
-        sa.Column("actor", sa.String(256), nullable=False),
-        sa.Column("action", sa.String(64), nullable=False),
-        sa.Column("target", sa.String(256), nullable=False),
-        sa.Column("detail", sa.Text, nullable=False, default="{}"),
-        sa.Column("source", sa.String(128)),
-        sa.Column("request_id", sa.String(128)),
-        sa.Index("ix_audit_action_id", "action", "id"),
-        sa.Index("ix_audit_actor_id", "actor", "id"),
-        sa.Index("ix_audit_at_us", "at_us"),
-    )
+audit = sa.Table(  # who changed what: written in the transaction of the change, never changed, kept for good unless retention says less
+    "audit",
+    metadata,
+    sa.Column("id", _Id, primary_key=True, autoincrement=True),
+    sa.Column("at_us", sa.BigInteger, nullable=False),
+    sa.Column("actor", sa.String(256), nullable=False),
+    sa.Column("action", sa.String(64), nullable=False),
+    sa.Column("target", sa.String(256), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False, default="{}"),
+    sa.Column("source", sa.String(128)),
+    sa.Column("request_id", sa.String(128)),
+    sa.Index("ix_audit_at_us_id", "at_us", "id"),
+    sa.Index("ix_audit_action_at_us_id", "action", "at_us", "id"),
+    sa.Index("ix_audit_actor_at_us_id", "actor", "at_us", "id"),
 )
 
 snapshots = sa.Table(  # the fleet's configuration, a row a version; passwords only with the newest

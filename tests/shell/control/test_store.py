@@ -15,6 +15,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -26,11 +27,11 @@ from control.delivery.destination import Delivered, Later
 from control.ingest import facts, reports
 from control.ingest.facts import Intake
 from control.ingest.reports import Sender
-from control.store import Store, migrations
+from control.store import Store, migrate, migrations
 from control.store.combine import Combiner
 from control.store.faults import Unavailable
 from control.store.migrations import HEAD
-from control.store.schema import audit, calls, claims, deliveries, figures, fleet, metadata, probe, sidecars, spans, strays
+from control.store.schema import audit, calls, claims, conflicts, deliveries, figures, fleet, metadata, probe, sidecars, spans, strays
 from control.store.schema import facts as stored_facts
 from control.store.schema import reports as stored_reports
 from tests.core.control.test_spans import span as _span
@@ -71,14 +72,18 @@ async def claim(store: Store, now: int, owner: str = "me", limit: int = 8) -> ou
 
 
 async def test_the_migrations_lead_to_the_schema_that_the_code_expects(store: Store) -> None:
+    assert await _differences(store) == (HEAD, [])
+
+
+async def _differences(store: Store) -> tuple[str | None, list[object]]:
+    """The version of a database's schema, and how it differs from the code's."""
+
     def differences(connection: sa.Connection) -> tuple[str | None, list[object]]:
         context = MigrationContext.configure(connection, opts={"compare_type": False})
         return context.get_current_revision(), list(compare_metadata(context, metadata))
 
     async with store.read() as conn:
-        revision, found = await conn.run_sync(differences)
-    assert revision == HEAD
-    assert found == []
+        return await conn.run_sync(differences)
 
 
 async def test_a_transaction_that_fails_takes_none_of_its_neighbours_along(store: Store) -> None:
@@ -280,16 +285,65 @@ async def test_figures_are_filled_from_the_calls_of_an_older_schema_and_kept_in_
     ]
     assert array("d", kept[1].responses).tolist() == [600.0, 900.0, 1.25]
 
+    await _back_to(store, "0004")
+    await store.upgrade()
+    assert await _figures(store) == kept
+
+
+def _versions() -> list[str]:
+    """The older ones, newest first."""
+    found = ScriptDirectory(str(Path(migrations.__file__).parent)).walk_revisions("base", "heads")
+    return [script.revision for script in found if script.revision != HEAD]
+
+
+@pytest.mark.parametrize("version", _versions())
+async def test_a_database_of_every_older_version_is_brought_up_to_date_with_what_it_holds(tmp_path: Path, version: str) -> None:
+    config = kit.settings(tmp_path, "http://127.0.0.1:9")
+    store = Store(config.database)
+    traces = [complete("c1", "SCL_1"), Trace("c2", "SCL_2", token=None), complete("c3", "SCL_3", token=None)]
+    await facts.accept(store, batch(*traces), now_us(), wait_us=0)
+    await send(store, report("r1", traces[0], sip_call_id="SCL_1"), now_us())
+    await send(store, report("r2"), now_us())
+    await send(store, report("r3", sip_headers={"X-CID": "SCL_1"}, general_meta_data_raw={"sip_call_id": "SCL_3"}), now_us())
+    stray = complete("c4", "SCL_4", token=None)
+    await facts.accept(store, FactBatch.model_validate({"version": 1, "sidecar": "edge-1", "facts": stray.facts[1:]}), now_us(), wait_us=0)
+    before = await _held(store)
+    assert all(before.values())
+    await _back_to(store, version)
+    await store.close()
+    await migrate(config)
+    store = Store(config.database)
+    assert await _differences(store) == (HEAD, [])
+    assert await _held(store) == before
+    async with kit.control(config) as client:
+        assert [call["id"] for call in (await client.get("/v1/calls"))["calls"]] == ["c3", "c2", "c1"]
+        assert (await client.get("/v1/summary"))["calls"] == 3
+    await store.close()
+
+
+async def _held(store: Store) -> dict[str, list[tuple[Any, ...]]]:
+    """The rows of the tables that the first version had, and of those that later ones fill from them."""
+    kept = (calls, figures, stored_facts, stored_reports, claims, conflicts, deliveries, strays)
+    async with store.read() as conn:
+        return {
+            table.name: [tuple(row) for row in await conn.execute(sa.select(*_without_since(table)).order_by(*table.primary_key.columns))]
+            for table in kept
+        }
+
+
+def _without_since(table: sa.Table) -> list[sa.Column[Any]]:
+    return [column for column in table.c if column.name != "since_us"]  # of a stray trace, it is now that of its first fact
+
+
+async def _back_to(store: Store, version: str) -> None:
     def back(connection: sa.Connection) -> None:
         settings = Config()
         settings.set_main_option("script_location", str(Path(migrations.__file__).parent))
         settings.attributes["connection"] = connection
-        command.downgrade(settings, "-1")
+        command.downgrade(settings, version)
 
     async with store.write() as conn:
         await conn.run_sync(back)
-    await store.upgrade()
-    assert await _figures(store) == kept
 
 
 async def _figures(store: Store) -> list[sa.Row[Any]]:

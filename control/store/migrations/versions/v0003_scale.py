@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import sqlalchemy as sa
 from alembic import op
+
+from control.matching.claim import read_claim
+from control.store.linking import claimed
 
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+_BATCH = 500
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _TELL = """
 CREATE FUNCTION trunkside_tell() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -37,12 +43,31 @@ def upgrade() -> None:
     op.create_index(op.f("ix_strays_since_us"), "strays", ["since_us"], unique=False)
     _of_reports("claims", sa.Column("value", sa.String(length=512), nullable=False))
     _of_reports("conflicts", sa.Column("call", sa.String(length=64), nullable=False))
+    _fill()
     op.drop_index("ix_reports_frozen_received_us", table_name="reports")
     op.create_index("ix_reports_received_us", "reports", ["received_us"], unique=False)
     _deliveries()
     if op.get_bind().dialect.name == "postgresql":
         op.execute(_TELL)
         op.execute(_ON_CHANGE)
+
+
+def _fill() -> None:
+    """What is stored already: facts without their call, and what each report claims and is torn between."""
+    connection = op.get_bind()
+    connection.execute(
+        sa.text("INSERT INTO strays SELECT call, MIN(at_us) FROM facts WHERE call NOT IN (SELECT id FROM calls) GROUP BY call")
+    )
+    reports = sa.table("reports", *map(sa.column, ("id", "body", "outcome", "candidates")))
+    claims, conflicts = (sa.table(name, sa.column(key), sa.column("report")) for name, key in (("claims", "value"), ("conflicts", "call")))
+    last = 0
+    while found := connection.execute(sa.select(reports).where(reports.c.id > last).order_by(reports.c.id).limit(_BATCH)).all():
+        last = found[-1].id
+        claiming = [{"value": value, "report": row.id} for row in found for value in claimed(read_claim(row.body))]
+        torn = [{"call": call, "report": row.id} for row in found if row.outcome == "conflict" for call in json.loads(row.candidates)]
+        for table, values in ((claims, claiming), (conflicts, torn)):
+            if values:
+                connection.execute(sa.insert(table), values)
 
 
 def _of_reports(table: str, key: sa.Column[str]) -> None:
