@@ -300,11 +300,11 @@ def _versions() -> list[str]:
 async def test_a_database_of_every_older_version_is_brought_up_to_date_with_what_it_holds(tmp_path: Path, version: str) -> None:
     config = kit.settings(tmp_path, "http://127.0.0.1:9")
     store = Store(config.database)
-    traces = [complete("c1", "SCL_1"), Trace("c2", "SCL_2", token=None), complete("c3", "SCL_3", token=None)]
+    traces = [complete("c1", "SCL_1"), Trace("c2", "SCL_2", token=None), complete("c3", "SCL_3", token="0" * 32)]
     await facts.accept(store, batch(*traces), now_us(), wait_us=0)
     await send(store, report("r1", traces[0], sip_call_id="SCL_1"), now_us())
     await send(store, report("r2"), now_us())
-    await send(store, report("r3", sip_headers={"X-CID": "SCL_1"}, general_meta_data_raw={"sip_call_id": "SCL_3"}), now_us())
+    await send(store, report("r3", sip_call_id="SCL_1", sip_headers={"X-Correlation-Id": "0" * 32}), now_us())
     stray = complete("c4", "SCL_4", token=None)
     await facts.accept(store, FactBatch.model_validate({"version": 1, "sidecar": "edge-1", "facts": stray.facts[1:]}), now_us(), wait_us=0)
     before = await _held(store)
