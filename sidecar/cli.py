@@ -200,16 +200,21 @@ def config_check(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")] = False,
 ) -> None:
     """Check a configuration file and say what it means. Exit status 0: clean or warnings only, 1: errors, 2: usage or unreadable."""
-    from control.errors import StartupError
-    from sidecar.doctor import Fault, check_control, check_sidecar, readable, render
+    from control.contract import settings as reading
+    from sidecar.doctor import Fault, check_control, check_sidecar, located, render
 
-    if (why := readable(file)) is not None:
-        _fail(f"{file}: {why}")
+    try:
+        text = file.read_text(encoding="utf-8")
+        reading.mapping(str(file), text)
+    except (OSError, UnicodeDecodeError) as error:
+        _fail(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}")
+    except SettingsError as error:
+        _fail(str(error))
     try:
         if _is_control_file(file):
             from control import config as control_config
 
-            settings = control_config.load(file)
+            settings = reading.load(control_config.ControlConfig, file)
             summary = f"control listens on {settings.listen}, reports to {settings.evaluator.base_url}"
             found = _run(check_control(settings.listen, settings.evaluator.base_url, offline=offline))
         else:
@@ -219,8 +224,10 @@ def config_check(
             routes = ", ".join(f"{route.name} → {route.target}" for route in loaded.routes)
             summary = f"a sidecar that listens on {', '.join(loaded.sip.listen)}; routes: {routes}"
             found = _run(check_sidecar(loaded, offline=offline))
-    except (SettingsError, StartupError) as error:
-        summary, found = "it cannot be used", [Fault("error", "settings", str(error), "correct that line; nothing starts with it")]
+    except SettingsError as error:
+        mend = "correct that line; nothing starts with it"
+        summary, found = "it cannot be used", [Fault("error", "settings", why, mend) for why in (str(error), *error.also)]
+    found = located(found, text)
     typer.echo(render(str(file), summary, found, json=json))
     raise typer.Exit(1 if any(fault.severity == "error" for fault in found) else 0)
 

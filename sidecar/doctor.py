@@ -10,15 +10,15 @@ import json as jsonlib
 import os
 import socket
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 import aiohttp
-import yaml
 
+from control.contract.settings import line_of
 from sidecar.b2bua.routes import fits
 from sidecar.clocks import Addr
 from sidecar.config import Route, SidecarConfig, parse_listen
@@ -52,9 +52,12 @@ class Fault:
     key: str
     what: str
     mend: str
+    line: int | None = None
+    """Of the file, where the key stands in it."""
 
     def __str__(self) -> str:
-        return f"{self.severity:<8} {self.key}: {self.what}; {self.mend}"
+        place = f" (line {self.line})" if self.line is not None else ""
+        return f"{self.severity:<8} {self.key}{place}: {self.what}; {self.mend}"
 
 
 def render(file: str, summary: str, faults: Sequence[Fault], *, json: bool) -> str:
@@ -66,15 +69,10 @@ def render(file: str, summary: str, faults: Sequence[Fault], *, json: bool) -> s
     return "\n".join([*map(str, faults), f"{file}: {counts}; {summary}"])
 
 
-def readable(file: Path) -> str | None:
-    """Why a file holds no mapping of settings at all; None when it does."""
-    try:
-        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        return f"cannot be read: {getattr(error, 'strerror', None) or error}"
-    except yaml.YAMLError as error:
-        return f"is not valid YAML: {getattr(error, 'problem', None) or error}"
-    return None if loaded is None or isinstance(loaded, dict) else "is not a mapping of settings"
+def located(faults: Iterable[Fault], text: str) -> list[Fault]:
+    """The faults with the lines of their keys in the file's text; of several keys the first one's."""
+    keys = {fault.key: fault.key.split(", ", 1)[0].split(".") for fault in faults}
+    return [replace(fault, line=line_of(text, keys[fault.key])) for fault in faults]
 
 
 def _counted(number: int, what: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sidecar.config import Match, Route, SidecarConfig
-from sidecar.doctor import Fault, covers, faults_of, readable, render
+from sidecar.doctor import Fault, covers, faults_of, render
 
 TARGET = "sip:agent@127.0.0.1:5070"
 
@@ -174,23 +174,6 @@ def test_a_spool_below_something_that_is_no_folder(tmp_path: Path) -> None:
 
 
 # -- what is shown -------------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("content", "why"),
-    [
-        (b"name: edge\n", None),
-        (b"", None),
-        (b"- a\n", "is not a mapping of settings"),
-        (b"a: [\n", "is not valid YAML: "),
-        (b"\xff\xfe", "cannot be read: "),
-    ],
-)
-def test_what_is_no_configuration_file(tmp_path: Path, content: bytes, why: str | None) -> None:
-    file = tmp_path / "sidecar.yaml"
-    file.write_bytes(content)
-    seen = readable(file)
-    assert (seen is None) if why is None else (seen is not None and seen.startswith(why))
 
 
 def test_one_line_a_fault() -> None:

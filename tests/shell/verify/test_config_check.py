@@ -83,9 +83,9 @@ async def test_a_port_in_use_is_a_warning_and_a_strange_address_an_error(tmp_pat
 # -- the command ---------------------------------------------------------------------------------------------------------------------------
 
 
-def command(tmp_path: Path, content: str, *more: str) -> tuple[int, str]:
+def command(tmp_path: Path, content: str | bytes, *more: str) -> tuple[int, str]:
     file = tmp_path / "file.yaml"
-    file.write_text(content, encoding="utf-8")
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
     result = CliRunner().invoke(app, ["config", "check", str(file), *more])
     return result.exit_code, result.output
 
@@ -134,9 +134,66 @@ def test_what_would_stop_the_start_is_an_error_that_names_the_key(tmp_path: Path
     assert output.startswith("error    settings: ")
 
 
-@pytest.mark.parametrize("content", ["a: [\n", "- a\n"])
-def test_what_is_no_configuration_is_exit_status_2(tmp_path: Path, content: str) -> None:
-    assert command(tmp_path, content)[0] == 2
+def test_every_complaint_is_told_at_once_each_with_its_line(tmp_path: Path) -> None:
+    content = """\
+name: edge
+colour: red
+sip: {lisen: []}
+routes:
+  - {name: a, target: "sip:a@127.0.0.1", username: u, password_file: /nowhere/p}
+"""
+    status, output = command(tmp_path, content, "--json")
+    assert status == 1
+    whats = [fault["what"].removeprefix(f"{tmp_path}/") for fault in json.loads(output)["faults"]]
+    assert sorted(whats) == [
+        "file.yaml:2: unknown key 'colour'",
+        "file.yaml:3: unknown key 'sip.lisen'",
+        "file.yaml:5: routes.0: password_file /nowhere/p cannot be read: No such file or directory",
+    ]
+
+
+def test_faults_of_a_file_that_loads_name_the_line_of_their_key(tmp_path: Path) -> None:
+    content = """\
+routes:
+  - name: agent
+    target: sip:a@127.0.0.1:5070
+    platform: twilio-pstn
+
+  - {name: second, target: "sip:b@127.0.0.1:5070"}
+spool: {path: /proc/none}
+"""
+    _, output = command(tmp_path, content, "--offline")
+    assert [line.split(": ")[0].split(maxsplit=1)[1] for line in output.splitlines()[:-1]] == [
+        "routes.second (line 6)",
+        "routes.agent.platform (line 4)",
+        "spool.path (line 7)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\xff\xfe", "file.yaml: cannot be read: "),
+        ("a: [\n", "file.yaml:2: not valid YAML: "),
+        ("- a\n", "file.yaml:1: the file must be a mapping"),
+        ("name: a\nsip: {listen: []}\nname: b\n", "file.yaml:3: key 'name' stands there already"),
+        ("routes:\n  - name: a\n    target: x\n    target: y\n", "file.yaml:4: key 'target' stands there already"),
+    ],
+)
+def test_what_is_no_configuration_is_exit_status_2(tmp_path: Path, content: str | bytes, says: str) -> None:
+    status, output = command(tmp_path, content)
+    assert status == 2
+    assert says in output
+
+
+def test_a_key_that_overrides_what_was_merged_does_not_stand_twice(tmp_path: Path) -> None:
+    content = """\
+routes:
+  - &agent {name: agent, target: "sip:a@127.0.0.1:5070", match: {user: a}}
+  - {<<: *agent, name: second, match: {user: b}}
+"""
+    status, output = command(tmp_path, content, "--offline")
+    assert (status, "second → sip:a@127.0.0.1:5070" in output) == (0, True)
 
 
 def test_control_files_are_checked_as_such(tmp_path: Path) -> None:
