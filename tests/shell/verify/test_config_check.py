@@ -160,13 +160,13 @@ routes:
     platform: twilio-pstn
 
   - {name: second, target: "sip:b@127.0.0.1:5070"}
-spool: {path: /proc/none}
+media: {ports: [30000, 30007]}
 """
     _, output = command(tmp_path, content, "--offline")
     assert [line.split(": ")[0].split(maxsplit=1)[1] for line in output.splitlines()[:-1]] == [
         "routes.second (line 6)",
         "routes.agent.platform (line 4)",
-        "spool.path (line 7)",
+        "media.ports (line 7)",
     ]
 
 
