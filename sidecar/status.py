@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +73,8 @@ class Status:
             "configuration": self._sidecar.configuration.describe(),
             "fleet": self._sidecar.fleet.describe() if self._sidecar.fleet is not None else None,
             "recordings": self._sidecar.recordings.describe(),
+            # What must not grow with the calls that were: resident memory also tells what the allocator keeps for later.
+            "process": {"allocated_blocks": sys.getallocatedblocks(), "tasks": len(asyncio.all_tasks())},
         }
 
     def drain(self) -> None:

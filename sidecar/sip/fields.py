@@ -127,7 +127,7 @@ def _name_addr(text: str) -> NameAddr:
     return NameAddr(prefix.strip(_SPACE) or None, _address(text[left + 1 : right]), parameters(rest) if rest else ())
 
 
-_remembered: Final = lru_cache(maxsize=2048)(_name_addr)
+_remembered: Final = lru_cache(maxsize=512)(_name_addr)
 
 
 def _quoted_end(text: str) -> int:
@@ -226,7 +226,7 @@ def _via(text: str) -> Via:
     return Via(transport.upper(), host, port, parameters(rest) if semicolon else ())
 
 
-_remembered_via: Final = lru_cache(maxsize=2048)(_via)
+_remembered_via: Final = lru_cache(maxsize=512)(_via)
 
 
 class CSeq(NamedTuple):
