@@ -120,6 +120,10 @@ class Attempting(Progress):
     def _dial_again(self, request: Request, now: Mono) -> None:
         """Send the INVITE once more, with the next number (8.1.3.5)."""
         request.headers.set("CSeq", f"{request.cseq.number + 1} INVITE")
+        if self.is_numbered:
+            # RFC 3262 3: within a dialog RSeq rises by one, and the edge begins anew.
+            self.a_tag = self.board.ids.tag()
+            self.is_numbered = False
         self.pairs.clear()
         self._send_invite(request, now)
 

@@ -15,6 +15,7 @@ from sidecar.b2bua.bodies import Bodies
 from sidecar.b2bua.crossing import crossing_answer, crossing_cancel, warning
 from sidecar.b2bua.dialling import Attempts, target_of
 from sidecar.b2bua.effects import Answered, Ended, Found, HopProven, Learned, Leg, MediaDescribed, Replaces, Started, other
+from sidecar.b2bua.ending import reason_of
 from sidecar.b2bua.legs import AwaitedAck, Crossing, Dialling, Goodbye, Own, Pair, Role, Stopwatch
 from sidecar.b2bua.negotiation import State
 from sidecar.b2bua.reliable import Receipts, Sender
@@ -54,7 +55,6 @@ class Call(Attempting):
         self.is_gone = False
         self.flows: dict[Leg, Flow] = {"A": flow}
         self.pairs: dict[str, Pair] = {}
-        """By the edge's To-tag."""
         self.confirmed: Pair | None = None
         self.clients: dict[TxId, Role] = {}
         self.awaited: list[AwaitedAck] = []
@@ -75,6 +75,7 @@ class Call(Attempting):
         self.allow: dict[Leg, str | None] = {}
         self.receipts = Receipts()
         self.sender: Sender | None = None
+        self.is_numbered = False
         self.held: Callable[[Mono], None] | None = None
         self._watch = Stopwatch(now)
         self._learned: set[tuple[str, str]] = set()
@@ -250,6 +251,7 @@ class Call(Attempting):
             reason, body = response.reason, response.body
             headers = crossing_answer(response, body=body)
         elif outcome.ended_by == "sidecar":
+            cancel_headers = [reason_of(outcome)]
             headers = [warning(outcome.cause), *outcome.headers, *([RETRY_AFTER_REFUSAL] if outcome.status == 503 else [])]
         tag = next((pair.a.local_tag for pair in self.pairs.values()), self.a_tag)
         self.respond(self.server, response_to(self.invite, outcome.status, reason, to_tag=tag, headers=headers, body=body), now)

@@ -23,6 +23,14 @@ from sidecar.sip.message import Request, response_to
 from sidecar.sip.uri import SipUri
 
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, REFER, NOTIFY, SUBSCRIBE"
+CAPABILITIES = (
+    ("Allow", ALLOW),
+    ("Accept", "application/sdp, multipart/mixed"),
+    ("Accept-Encoding", "identity"),
+    ("Accept-Language", "*"),
+    ("Supported", "100rel, replaces, timer"),
+)
+"""11.2: what a 200 to OPTIONS lists."""
 ONLY_IN_DIALOG = frozenset({"BYE", "PRACK", "UPDATE", "INFO", "NOTIFY"})
 """Requests that mean nothing outside a dialog: 481 there, not 405."""
 
@@ -63,7 +71,7 @@ def judge(
         if required := request.headers.values("Require"):
             # 8.2.2.3: it goes no further, so nobody else could know these.
             return Reply(420, [("Unsupported", ", ".join(required))])
-        return Reply(503 if draining else 200, [("Allow", ALLOW), ("Accept", "application/sdp")])
+        return Reply(503, [("Allow", ALLOW), RETRY_AFTER_REFUSAL]) if draining else Reply(200, CAPABILITIES)
     if request.method != "INVITE":
         return Reply(481 if request.method in ONLY_IN_DIALOG else 405, [("Allow", ALLOW)])
     if draining:

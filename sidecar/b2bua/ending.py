@@ -23,7 +23,6 @@ class Ending(Negotiating):
     """The last part of a call's life. The attributes are set by `Call`."""
 
     confirmed: Pair | None
-    pairs: dict[str, Pair]
 
     @abstractmethod
     def refuse(
@@ -40,7 +39,8 @@ class Ending(Negotiating):
     def on_bye(self, leg: Leg, pair: Pair, tx: TxId, request: Request, now: Mono) -> None:
         self.answer(leg, tx, request, 200, now)
         pair.of(leg).terminate()
-        goodbye = Goodbye(crossing(request.headers), request.body)
+        # 8.2.2.3: it was answered here, so a far end that refuses what it requires would be left in the call.
+        goodbye = Goodbye(crossing(request.headers, besides=("require",)), request.body)
         if self.state == "setup":
             self._on_early_bye(leg, pair, goodbye, now)
             return
@@ -70,8 +70,7 @@ class Ending(Negotiating):
         self.end(outcome)
         self._wind_up(now)
         for leg in ("A", "B"):
-            reason = ("Reason", f'SIP;cause={outcome.status};text="{outcome.reason}"')
-            self._leave(leg, self.confirmed, Goodbye([reason]), now)
+            self._leave(leg, self.confirmed, Goodbye([reason_of(outcome)]), now)
 
     def _leave(self, leg: Leg, pair: Pair, goodbye: Goodbye, now: Mono) -> None:
         """End one leg with BYE: at once, or when the ACK to our 2xx has come (15)."""
@@ -146,3 +145,8 @@ class Ending(Negotiating):
             return
         self.pass_ack(waiting, [], b"", now)
         self.hang_up(o.ack_missing("caller" if waiting.leg == "A" else "agent"), now)
+
+
+def reason_of(outcome: o.Outcome) -> tuple[str, str]:
+    """RFC 3326: what a BYE or CANCEL of our own says of its cause."""
+    return "Reason", f'SIP;cause={outcome.status};text="{outcome.reason}"'

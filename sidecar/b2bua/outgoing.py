@@ -6,13 +6,13 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 
 from sidecar.b2bua.effects import Challenged, Effect, Leg
-from sidecar.b2bua.legs import AwaitedAck, Crossing, Dialling, Goodbye, Own, Role, SentAck
+from sidecar.b2bua.legs import AwaitedAck, Crossing, Dialling, Goodbye, Own, Pair, Role, SentAck
 from sidecar.b2bua.switchboard import Located, Member, Switchboard
 from sidecar.b2bua.ways import flow_within
 from sidecar.clocks import Mono
 from sidecar.identity.digest import Answered as Authorised
 from sidecar.identity.digest import DigestClient, Refusal
-from sidecar.sip.dialog import Dialog
+from sidecar.sip.dialog import Dialog, key_of_request
 from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.flow import Flow
 from sidecar.sip.layer import TxId
@@ -30,6 +30,8 @@ class Outgoing(Member):
     board: Switchboard
     invite: Request
     flows: dict[Leg, Flow]
+    pairs: dict[str, Pair]
+    """By the edge's To-tag."""
     digest: dict[Leg, DigestClient]
     clients: dict[TxId, Role]
     awaited: list[AwaitedAck]
@@ -166,7 +168,15 @@ class Outgoing(Member):
         kept = list(headers)
         if request.method in TARGET_REFRESH and status < 300:
             kept.insert(0, ("Contact", self.contact(leg)))
+        elif request.method in TARGET_REFRESH:
+            self._retract(leg, request)
         self.respond(tx, response_to(request, status, reason, headers=kept, body=body), now)
+
+    def _retract(self, leg: Leg, request: Request) -> None:
+        key = key_of_request(request)
+        for pair in self.pairs.values():
+            if pair.of(leg).key == key:
+                pair.of(leg).retract(request)
 
     def answer_crossing(
         self,

@@ -26,6 +26,8 @@ class Progress(InDialog):
     receipts: Receipts
     sender: Sender | None
     """Where the caller requires reliable provisional responses and the edge sends none."""
+    is_numbered: bool
+    """The edge's own RSeq numbers were told to the caller."""
     held: Callable[[Mono], None] | None
     """The edge's answer, which waits for a PRACK of the caller."""
 
@@ -61,6 +63,7 @@ class Progress(InDialog):
             answer = self._answer_of(pair, response, crossing_answer(response, body=body), body)
             self.send_reliably(self.sender.offer(answer, now), now)
         else:
+            self.is_numbered = self.is_numbered or rseq is not None
             self.answer_caller(pair, response, body, now)
 
     def send_reliably(self, response: Response | None, now: Mono) -> None:

@@ -50,7 +50,7 @@ class Dialog:
     Invariant: `route_set` never changes once the state is CONFIRMED (12.2); `remote_target` does.
     """
 
-    __slots__ = ("call_id", "local", "local_cseq", "remote", "remote_cseq", "remote_target", "route_set", "secure", "state")
+    __slots__ = ("_moved", "call_id", "local", "local_cseq", "remote", "remote_cseq", "remote_target", "route_set", "secure", "state")
 
     def __init__(
         self,
@@ -75,6 +75,8 @@ class Dialog:
         self.remote_cseq = remote_cseq
         self.state = state
         self.secure = secure
+        self._moved: tuple[int, str] | None = None
+        """The number of the request that moved the target last, and the target before it."""
 
     @classmethod
     def uas(cls, request: Request, response: Response) -> Dialog:
@@ -162,7 +164,14 @@ class Dialog:
             raise OutOfOrder(f"CSeq {number} after {self.remote_cseq}")
         self.remote_cseq = number
         if request.method in _TARGET_REFRESH:
+            self._moved = (number, self.remote_target)
             self.remote_target = _target(request) or self.remote_target
+
+    def retract(self, request: Request) -> None:
+        """A request that `accept` took was refused: the target is again what it was before (RFC 6141 4.6)."""
+        if self._moved is not None and self._moved[0] == request.cseq.number:
+            self.remote_target = self._moved[1]
+            self._moved = None
 
     def refresh(self, response: Response) -> None:
         """Let a received response to a request of ours change the dialog.

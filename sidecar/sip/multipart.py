@@ -14,6 +14,7 @@ _TYPE = re.compile(r"\s*([^\s/;]+)\s*/\s*([^\s;]+)\s*")
 _BOUNDARY = re.compile(r';\s*boundary\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))', re.IGNORECASE | re.DOTALL)
 _EMPTY_LINE = re.compile(rb"(?:\A|(?<=\n))\r?\n")
 _PART_TYPE = re.compile(rb"^content-type[ \t]*:((?:[^\r\n]|\r?\n[ \t])*)", re.IGNORECASE | re.MULTILINE)
+_PART_DISPOSITION = re.compile(rb"^content-disposition[ \t]*:\s*([^\s;]+)", re.IGNORECASE | re.MULTILINE)
 _PART_LENGTH = re.compile(rb"^(content-length[ \t]*:[ \t]*)\d+", re.IGNORECASE | re.MULTILINE)
 _MAX_DEPTH = 3
 
@@ -36,7 +37,7 @@ class SdpPart:
 
 
 def find_sdp(content_type: str | None, body: bytes) -> SdpPart | None:
-    """The first `application/sdp` in a body, also inside nested multiparts; None when there is none. Never raises.
+    """The first `application/sdp` of the session in a body, also inside nested multiparts; None when there is none. Never raises.
 
     A body without Content-Type counts as a description when it begins like one. A part under a Content-Transfer-Encoding is given as it
     stands: parsing it then says that it is unusable.
@@ -61,12 +62,18 @@ def _find(content_type: str, body: bytes, start: int, end: int, header_start: in
     for at, until in _parts(body, start, end, text.encode("utf-8", "surrogateescape")):
         blank = _EMPTY_LINE.search(body[at:until])
         stated = _PART_TYPE.search(body[at : at + blank.end()]) if blank else None
-        if blank is None or stated is None:
+        if blank is None or stated is None or not _is_of_session(body[at : at + blank.end()]):
             continue
         found = _find(stated[1].decode("utf-8", "surrogateescape"), body, at + blank.end(), until, at, depth - 1)
         if found is not None:
             return found
     return None
+
+
+def _is_of_session(header: bytes) -> bool:
+    """Whether a part is for the session (RFC 3261 20.11): an early-session (RFC 3959) or something to be shown is not."""
+    disposition = _PART_DISPOSITION.search(header)
+    return disposition is None or disposition[1].lower() == b"session"
 
 
 def _parts(body: bytes, start: int, end: int, boundary: bytes) -> Iterator[tuple[int, int]]:

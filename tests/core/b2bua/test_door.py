@@ -45,7 +45,7 @@ def refused(bench: Bench, sent: Request, status: int, reason: str, who: Party | 
 def test_options_is_answered_with_what_is_allowed(bench: Bench) -> None:
     sent = outside(bench, "OPTIONS")
     heard = bench.caller.response(200)
-    assert (heard.headers.get("Allow"), heard.headers.get("Accept")) == (ALLOW, "application/sdp")
+    assert (heard.headers.get("Allow"), heard.headers.get("Accept")) == (ALLOW, "application/sdp, multipart/mixed")
     assert heard.to_tag is not None
     assert heard.cseq == sent.cseq
 
