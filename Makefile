@@ -28,7 +28,7 @@ $(VENV)/.run: pyproject.toml | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.run
 	@echo 'setting up the test tools …'
-	@$(BIN)/python -m pip install --quiet --editable '.[lab]' --group check --group test --group peers
+	@$(BIN)/python -m pip install --quiet --editable '.[accurate,lab]' --group check --group test --group peers
 	@$(BIN)/python -m pip install --quiet --no-deps $(KUBE)
 	@touch $@
 

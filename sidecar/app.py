@@ -319,6 +319,7 @@ class Sidecar:
                     self._media_host,
                     clock=self.fleet.clock() if self.fleet is not None else None,
                     record=effect.route in self.config.recorded,
+                    accurate=effect.route in self.config.accurate,
                     secured=effect.route in self.config.secured,
                 )
                 self.idle.clear()

@@ -27,6 +27,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from control.contract import settings
 from control.contract.routing import IdentityRules, RouteSent, Snapshot
+from sidecar.analysis import extra
 from sidecar.clocks import Addr
 from sidecar.identity.findings import FINDINGS
 from sidecar.identity.presets import PRESETS, Preset, preset_from_values
@@ -275,6 +276,7 @@ class Route(Section):
     platform: str = "generic"
     simulation: Literal["auto", "always", "never"] = "auto"
     record: bool | None = None
+    detector: Literal["default", "accurate"] | None = None
     srtp: Literal["pass", "plain", "srtp"] = "pass"
     identity: IdentityPolicy = IdentityPolicy()
     refer: Literal["relay", "refuse"] = "relay"
@@ -324,6 +326,7 @@ class MediaSection(Section):
     ports: tuple[int, int] = (30000, 39999)
     engine: Literal["embedded"] = "embedded"
     record: bool = False
+    detector: Literal["default", "accurate"] = "default"
 
     @field_validator("ports")
     @classmethod
@@ -473,6 +476,14 @@ class SidecarConfig(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _detectors_are_there(self) -> Self:
+        why = extra.missing() if self.accurate else None
+        if why is not None:
+            names = ", ".join(sorted(self.accurate))
+            raise ValueError(f"detector: accurate (routes: {names}): {why}; {extra.MEND}, or set detector: default")
+        return self
+
+    @model_validator(mode="after")
     def _evaluators_may_call(self) -> Self:
         """Whoever is named as an evaluator and would be refused at the door is a mistake that nobody would find."""
         digest = self.callers.digest
@@ -490,6 +501,11 @@ class SidecarConfig(BaseSettings):
     def recorded(self) -> frozenset[str]:
         """Names of the routes whose calls are recorded."""
         return frozenset(r.name for r in self.routes if (self.media.record if r.record is None else r.record))
+
+    @property
+    def accurate(self) -> frozenset[str]:
+        """Names of the routes whose calls are measured with the neural detector."""
+        return frozenset(r.name for r in self.routes if (r.detector or self.media.detector) == "accurate")
 
     @property
     def secured(self) -> frozenset[str]:

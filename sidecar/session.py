@@ -11,7 +11,7 @@ from typing import Protocol
 
 from control.contract.call import ClockOffset, RelayDelay, Turn
 from sidecar.admin import LiveCall
-from sidecar.analysis.work import Answered, Ended, Hold, Negotiated, Record, Work
+from sidecar.analysis.work import Accurate, Answered, Ended, Hold, Negotiated, Record, Work
 from sidecar.b2bua import effects as e
 from sidecar.b2bua.call import Call
 from sidecar.b2bua.legs import PortPairs
@@ -49,12 +49,13 @@ class Session:
         *,
         clock: ClockOffset | None = None,
         record: bool = False,
+        accurate: bool = False,
         secured: bool = False,
     ) -> None:
         """`advertised` says for an address of ours under which host the party at another address knows it.
 
-        `clock`: control's clock against ours, if it is known. `record`: the call's audio is kept. `secured`: SRTP ends here, so packets
-        are opened and sealed on their way.
+        `clock`: control's clock against ours, if it is known. `record`: the call's audio is kept. `accurate`: speech is found by the
+        neural detector. `secured`: SRTP ends here, so packets are opened and sealed on their way.
         """
         self._secured = secured
         self.call = call
@@ -78,7 +79,7 @@ class Session:
         self._b_leg_call_ids: dict[str, None] = {}
         self._platform_ids: dict[str, None] = {}
         self._agent_media: tuple[str, ...] = ()
-        self._inbox: list[Work] = [Record()] if record else []
+        self._inbox: list[Work] = [*([Record()] if record else []), *([Accurate()] if accurate else [])]
         self._lines_due: list[bytes] = []
         self._refused = 0
         self._relay_delay = RelayDelay()

@@ -82,6 +82,8 @@ class RouteBase(Strict):
     """Whether the parties of a call may transfer each other."""
     record: bool | None = None
     """Whether calls are recorded; null: as the sidecar's `media.record` says."""
+    detector: Literal["default", "accurate"] | None = None
+    """What finds speech: the default detector, or a neural one (the extra `trunkside[accurate]`); null: as `media.detector` says."""
     srtp: Literal["pass", "plain", "srtp"] = "pass"
     """SRTP on the agent's leg: as it comes, RTP in any case, or SRTP with keys of the sidecar's."""
     wire_only: bool | Literal["auto"] = "auto"

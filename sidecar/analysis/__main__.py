@@ -9,11 +9,16 @@ import sys
 from pathlib import Path
 from typing import BinaryIO, Final
 
+import structlog
+
 from sidecar import logs
 from sidecar.analysis.calls import Calls
 from sidecar.analysis.wav import WavFolder
 from sidecar.analysis.work import LENGTH, packed, unpacked
 from sidecar.net.process import settle
+from sidecar.speech.neural import Network
+
+log = structlog.get_logger()
 
 NICENESS: Final = 5
 """Where the processors are all taken, calls come first and their figures a little later."""
@@ -26,11 +31,22 @@ def main() -> None:
     os.nice(NICENESS)
     logs.configure()
     with socket.socket(fileno=int(sys.argv[1])) as sock, sock.makefile("rb") as requests:
-        calls = Calls(WavFolder(Path(sys.argv[2]), int(sys.argv[3])) if len(sys.argv) > 2 else None)
+        calls = Calls(WavFolder(Path(sys.argv[2]), int(sys.argv[3])) if len(sys.argv) > 2 else None, _network)
         settle()
         sock.sendall(packed(os.getpid()))
         while (body := _frame(requests)) is not None:
             sock.sendall(packed(calls.answer(unpacked(body))))
+
+
+def _network() -> Network | None:
+    """The neural detector's network; without it the call is measured by the default one, and says so."""
+    from sidecar.analysis.silero import Silero
+
+    try:
+        return Silero()
+    except (ImportError, OSError, RuntimeError) as error:
+        log.error("accurate measurement not possible", cause=str(error), note="these calls are measured by the default detector")
+        return None
 
 
 def _frame(requests: BinaryIO) -> bytes | None:

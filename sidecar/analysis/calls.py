@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import groupby
 from typing import Final, Protocol, assert_never
 
 from control.contract.call import Recording, Turn
-from sidecar.analysis.work import Answered, Ended, Figures, Finish, Hold, Look, Negotiated, Record, Request, Turns, Work
+from sidecar.analysis.work import Accurate, Answered, Ended, Figures, Finish, Hold, Look, Negotiated, Record, Request, Turns, Work
 from sidecar.clocks import Mono
 from sidecar.media.tap import Tapped
+from sidecar.speech.neural import Bench, Network
 from sidecar.turns.measured import Measured
 from sidecar.turns.measurement import Measurement
 
@@ -29,9 +31,11 @@ class Recordings(Protocol):
 class Calls:
     """Call id → measurement, from the first work that names a call to its `Ended`. Without `recordings` no call is recorded."""
 
-    def __init__(self, recordings: Recordings | None = None) -> None:
+    def __init__(self, recordings: Recordings | None = None, network: Callable[[], Network | None] = lambda: None) -> None:
+        """`network` loads the neural detector's, asked when a call wants it for the first time; None where it cannot be had."""
         self._calls: Final[dict[str, Measurement]] = {}
         self._recordings = recordings
+        self._bench = cache(lambda: None if (loaded := network()) is None else Bench(loaded))
         self._recorded: Final[set[str]] = set()
 
     def __len__(self) -> int:
@@ -41,15 +45,18 @@ class Calls:
         """What a request asks for."""
         match request:
             case Look(calls, now):
-                return [self._look(call, work, now) for call, work in calls]
+                for call, work in calls:
+                    measurement = self._calls.get(call) or self._begin(call, work)
+                    _feed(measurement, work)
+                    measurement.look(now)  # of all before the first is asked for its turns: what is heard is judged together
+                return [self._turns(call, now) for call, _ in calls]
             case Finish(calls):
                 return [self._finish(ended) for ended in calls]
             case _ as never:
                 assert_never(never)
 
-    def _look(self, call: str, work: Sequence[Work], now: Mono) -> list[Turn]:
-        measurement = self._calls.get(call) or self._begin(call, work)
-        _feed(measurement, work)
+    def _turns(self, call: str, now: Mono) -> list[Turn]:
+        measurement = self._calls[call]
         turns = measurement.live(now)
         if call in self._recorded and self._recordings is not None and (frames := measurement.recorded()):
             self._recordings.append(call, frames)
@@ -59,7 +66,8 @@ class Calls:
         record = self._recordings is not None and any(isinstance(item, Record) for item in work)
         if record:
             self._recorded.add(call)
-        measurement = self._calls[call] = Measurement(record=record)
+        bench = self._bench() if any(isinstance(item, Accurate) for item in work) else None
+        measurement = self._calls[call] = Measurement(record=record, bench=bench)
         return measurement
 
     def _finish(self, ended: Ended) -> Measured | None:

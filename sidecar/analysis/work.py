@@ -47,7 +47,12 @@ class Record:
     """Write the call's audio to a file of the folder that the process was given. Told before anything else of the call."""
 
 
-Work = Tapped | Negotiated | Answered | Hold | Record
+@dataclass(frozen=True, slots=True)
+class Accurate:
+    """Measure the call with the neural detector. Told before anything else of the call."""
+
+
+Work = Tapped | Negotiated | Answered | Hold | Record | Accurate
 """What one call's measurement is told, in the order in which it happened."""
 
 

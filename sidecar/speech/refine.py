@@ -138,7 +138,9 @@ def crossing(power: Levels, level: float, core: int, side: Side, *, noisy: bool,
     if len(starts) == 0:
         return None
     index = max(0, int(np.searchsorted(starts, core, side="right")) - 1)
-    hole = (settings.hole_in_noise_ms if noisy else settings.hole_ms) // 2
+    hole = (settings.onset_hole_ms if side == "onset" else settings.hole_ms) // 2
+    if noisy:
+        hole = min(hole, settings.hole_in_noise_ms // 2)
     while index + 1 < len(starts) and starts[index + 1] - ends[index] <= hole:
         index += 1
     found = int(ends[index])

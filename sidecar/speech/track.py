@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from sidecar.media.decode import RATE, Pcm
 from sidecar.speech import refine, voicing
-from sidecar.speech.detector import FRAME, Detector
+from sidecar.speech.detector import FRAME, Detector, Webrtc
 from sidecar.speech.history import History
 from sidecar.speech.picture import Picture
 from sidecar.speech.refine import HOP, Boundary, Levels, Side
@@ -50,6 +50,8 @@ class _Raw:
     judged: int = 0
     """Samples from the start that were found to be no voice."""
     voice: bool = False
+    faint: bool = False
+    """It was cut off from fainter sound right before it."""
 
 
 class SpeechTrack:
@@ -60,14 +62,23 @@ class SpeechTrack:
     Invariant: audio older than `window_s` is gone, so every boundary is refined within that time of being heard.
     """
 
-    def __init__(self, settings: SpeechSettings, sounds: Sounds | None = None) -> None:
+    def __init__(self, settings: SpeechSettings, sounds: Sounds | None = None, detector: Detector | None = None) -> None:
+        """`detector`: the default one unless another is given, which may judge some time later (`decide`)."""
         self._settings = settings
         self._sounds = sounds
         self.picture = Picture()
-        self._detector = Detector(settings)
-        self._history = History(int(settings.window_s * RATE))
+        self._detector: Detector = detector or Webrtc(settings)
+        waiting = int(settings.most_waiting_s * RATE) + _STRIDE if detector is not None else 0
+        self._history = History(int(settings.window_s * RATE) + waiting)
         self._within = int(settings.window_s * RATE) - settings.noise_reach_ms * _MS
+        self._heard = 0
+        """Position up to which the detector was given audio, and …"""
         self._head = 0
+        """… up to which it has judged."""
+        self._levels: list[Levels] = []
+        """Of the frames between the two."""
+        self._known: Levels = np.zeros(0, np.float32)
+        """Of the last frames before `_head`."""
         self._open: _Raw | None = None
         self._unsettled: list[_Raw] = []
         self._settled: list[Segment] = []
@@ -98,6 +109,8 @@ class SpeechTrack:
         if self._history.head == 0:
             return  # nothing was ever heard
         self._fill(FRAME - self._history.head % FRAME, lost=False)
+        self._detector.finish()
+        self.decide()
         if self._open is not None:
             self._close(self._open)
         self._settle(final=True)
@@ -122,18 +135,46 @@ class SpeechTrack:
             samples -= part
 
     def _work(self) -> None:
-        count = (self._history.head - self._head) // FRAME
+        count = (self._history.head - self._heard) // FRAME
         if count == 0:
             return
-        pcm = self._history.between(self._head, self._head + count * FRAME)
-        lost = self._history.lost_mask(self._head, count, FRAME)
-        frames = self._detector.frames(pcm, lost, self._level)
-        self.picture.frames(frames.level)
+        pcm = self._history.between(self._heard, self._heard + count * FRAME)
+        lost = self._history.lost_mask(self._heard, count, FRAME)
+        level = refine.mean_power(pcm.astype(np.float32), FRAME)
+        self.picture.frames(level)
         if self._sounds is not None:
-            self._sounds.frames(self._head, frames.level, self._level)
-        starts, ends = refine.stretches(frames.speech)
+            self._sounds.frames(self._heard, level, self._level)
+        self._heard += count * FRAME
+        audible = level > self._quiet_db
+        if lost is not None:
+            audible &= ~lost
+        self._levels.append(level)
+        self._detector.take(pcm, audible, lost)
+        self.decide()
+
+    @property
+    def detector(self) -> str:
+        """Name of the detector."""
+        return self._detector.name
+
+    @property
+    def _quiet_db(self) -> float:
+        """What is below this is never speech."""
+        quiet = self._settings.quiet_db
+        return quiet if self._level is None else max(quiet, self._level - self._settings.quiet_under_speech_db)
+
+    def decide(self) -> None:
+        """Make segments of what the detector has judged."""
+        speech = self._detector.judged()
+        count = len(speech)
+        if count == 0:
+            return
+        level = self._levels[0] if len(self._levels) == 1 else np.concatenate(self._levels)
+        self._levels = [level[count:]] if len(level) > count else []
+        self._known = np.concatenate([self._known[-self._within // FRAME :], level[:count]])
+        starts, ends = refine.stretches(speech)
         for first, last in zip(starts.tolist(), ends.tolist(), strict=True):
-            self._speech(self._head + first * FRAME, self._head + last * FRAME, frames.level[first:last])
+            self._speech(self._head + first * FRAME, self._head + last * FRAME, level[first:last])
         self._head += count * FRAME
         if self._open is not None and self._head - self._open.end > self._settings.join_ms * _MS:
             self._close(self._open)
@@ -164,12 +205,15 @@ class SpeechTrack:
             raw = self._unsettled.pop(0)
             if not self._is_voice(raw):
                 continue
+            self._drop_faint_start(raw)
             following = self._unsettled[0] if self._unsettled else self._open
             if raw.onset is None or raw.start > head - self._within:  # else its audio is gone, and what was found in time stands
                 self._refine_onset(raw)
             raw.stop = self._boundary(raw, "end", following.start if following is not None else head)
             self._keep(raw)
         for raw in self._growing():
+            if raw.onset is None:
+                self._drop_faint_start(raw)
             long_enough = raw.end - raw.start >= self._settings.drop_ms * _MS
             if raw.onset is None and long_enough and head >= raw.start + reach + 50 * _MS and self._is_voice(raw):
                 self._refine_onset(raw)
@@ -202,6 +246,22 @@ class SpeechTrack:
         raw.start = low + int(power.argmin()) * HOP if len(power) else at
         self._previous_end = max(self._previous_end, raw.start)
 
+    def _drop_faint_start(self, raw: _Raw) -> None:
+        """Let speech begin where it is as loud as speech: what stays fainter before that is echo or babble that it came on top of.
+
+        Unstressed ends of speech can be as faint, so they stay; beginnings never are for so long.
+        """
+        if self._level is None or raw.end - raw.start < 3 * self._settings.faint_ms * _MS:
+            return
+        start = max(raw.start, self._head - len(self._known) * FRAME)
+        first = len(self._known) - (self._head - start) // FRAME
+        level = self._known[first : len(self._known) - (self._head - raw.end) // FRAME]
+        loud = (level > self._level - self._settings.faint_start_db).nonzero()[0]
+        reach = self._settings.faint_ms // 10
+        quiet = int(loud[0]) - reach if len(loud) else len(level) - 2 * reach
+        if quiet > 0:
+            raw.start, raw.faint, raw.onset = start + quiet * FRAME, True, None
+
     def _refine_onset(self, raw: _Raw) -> None:
         before = self._unsettled_before(raw)
         level = refine.active_level(np.concatenate(raw.levels))
@@ -228,10 +288,11 @@ class SpeechTrack:
         power = self._band(raw, low, high) if side == "onset" else refine.band_power(self._history.between(low, high), settings)
         longest_loss = refine.bridge_lost(power, [(a - low, b - low) for a, b in self._history.lost_between(low, high)])
         level = max(raw.level, self._reference(raw))
-        noise = self._noise(power, rough - low, side)
+        noise = self._noise(power, rough - low, side, faint=raw.faint and side == "onset")
         crossing, depth = refine.threshold(level, noise, settings)
         core = (rough - low) // HOP + (30 if side == "onset" else -30)
-        near = slice(max(0, (rough - low - reach) // HOP), (rough - low + reach) // HOP)
+        out = settings.onset_reach_ms * _MS if side == "onset" else reach
+        near = slice(max(0, (rough - low - out) // HOP), (rough - low + reach) // HOP)
         found = refine.crossing(power[near], crossing, core - near.start, side, noisy=depth < settings.depth_db, settings=settings)
         if found is None:
             return Boundary(rough, 100.0, not raw.open)
@@ -246,7 +307,7 @@ class SpeechTrack:
             raw.band = low, high, refine.band_power(self._history.between(low, high), self._settings)
         return raw.band[2].copy()
 
-    def _noise(self, power: Levels, rough: int, side: Side) -> float | None:
+    def _noise(self, power: Levels, rough: int, side: Side, *, faint: bool) -> float | None:
         """Level that the local noise exceeds 4 % of the time, from the pause beside the boundary.
 
         Of the pause's tenths of a second the quieter ones are believed: breath and faint ends of speech reach into the others. Where the
@@ -258,6 +319,8 @@ class SpeechTrack:
             chunks = pause[: len(pause) // _CHUNK * _CHUNK].reshape(-1, _CHUNK)
             rank = round(_CHUNK * self._settings.noise_percentile / 100)
             exceeded = np.sort(np.sort(chunks, axis=1)[:, rank])
+            if faint:
+                return float(exceeded[-1])
             self._last_noise = float(exceeded[len(exceeded) // 4])
         return self._last_noise
 

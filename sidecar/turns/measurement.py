@@ -14,7 +14,7 @@ from sidecar.media.hearsay import Hearsay
 from sidecar.media.relay import Leg
 from sidecar.media.rtp import is_rtcp
 from sidecar.media.tap import Tapped
-from sidecar.speech.detector import NAME
+from sidecar.speech.neural import Bench
 from sidecar.turns.findings import findings
 from sidecar.turns.floor import fold
 from sidecar.turns.measured import Measured
@@ -32,10 +32,12 @@ _DEFAULTS = MeasureSettings()
 class Measurement:
     """Leg A is the caller, leg B the agent. `answered` sets call time 0; what arrived before it is early media and never counts."""
 
-    def __init__(self, settings: MeasureSettings = _DEFAULTS, *, record: bool = False) -> None:
-        """`record`: keep the audio for `recorded`, which then has to be called now and then."""
-        self._settings = settings
-        caller, agent = Side(settings, listen=False, record=record), Side(settings, listen=True, record=record)
+    def __init__(self, settings: MeasureSettings = _DEFAULTS, *, record: bool = False, bench: Bench | None = None) -> None:
+        """`record`: keep the audio for `recorded`, which then has to be called now and then. `bench`: the neural detector in place of
+        the default one, shared with other calls.
+        """
+        self._settings, self._bench = settings, bench
+        caller, agent = (Side(settings, listen=listen, record=record, bench=bench) for listen in (False, True))
         self._sides: dict[Leg, Side] = {"A": caller, "B": agent}
         self._stereo: Stereo | None = None
         if caller.channel is not None and agent.channel is not None:
@@ -115,13 +117,24 @@ class Measurement:
             self._holds.append((self._held_since, at))
             self._held_since = None
 
+    def look(self, now: Mono) -> None:
+        """Analyse what has come, if the last time is long enough ago. Several calls that do so before the first is asked for its turns
+        have their audio judged together.
+        """
+        if self._answered is not None:
+            for side in self._sides.values():
+                side.look(now)
+
     def live(self, now: Mono) -> list[Turn]:
         """Turns that are new, or better known, since the last call of this method."""
         answered = self._answered
         if answered is None:
             return []
-        for side in self._sides.values():
-            side.look(now)
+        self.look(now)
+        if self._bench is not None:
+            self._bench.judge()
+            for side in self._sides.values():
+                side.track.decide()
         version = (self._sides["A"].track.version, self._sides["B"].track.version, len(self._holds))
         if version == self._live_version:
             return []
@@ -179,7 +192,7 @@ class Measurement:
         return Measured(
             turns=conversation.turns,
             barge_ins=[o.model() for o in conversation.overlaps],
-            speech=speech(caller, agent, conversation.turns, duration, holds, NAME, self._settings.turns),
+            speech=speech(caller, agent, conversation.turns, duration, holds, self._sides["A"].track.detector, self._settings.turns),
             media=self._media(answered, duration, holds, Media(tap_dropped=tap_dropped, refused=refused, relay_delay=relay_delay)),
             greeting_ms=round(agent[0].start, 1) if agent else None,
             first_agent_rtp_ms=None if first is None or self._answered is None else round((first - answered) * 1000, 3),

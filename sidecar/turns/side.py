@@ -13,6 +13,7 @@ from sidecar.media import mos
 from sidecar.media.decode import RATE
 from sidecar.media.stream import Stream as RtpStream
 from sidecar.media.tap import Tapped
+from sidecar.speech.neural import Bench, Neural
 from sidecar.speech.sounds import Sounds
 from sidecar.speech.track import SpeechTrack
 from sidecar.turns.settings import MeasureSettings
@@ -27,10 +28,11 @@ _UNHEARD_DB = -96
 class Side:
     """What the party of one leg sends. `listen`: note sounds that are no speech as well."""
 
-    def __init__(self, settings: MeasureSettings, *, listen: bool, record: bool = False) -> None:
+    def __init__(self, settings: MeasureSettings, *, listen: bool, record: bool = False, bench: Bench | None = None) -> None:
         self._settings = settings
         self._sounds = Sounds(settings.speech) if listen else None
-        self.track = SpeechTrack(settings.speech, self._sounds)
+        speech = settings.speech if bench is None else settings.speech.accurate()
+        self.track = SpeechTrack(speech, self._sounds, None if bench is None else Neural(bench, speech))
         self.channel = Channel(self.track) if record else None
         self.stream = RtpStream(self.channel or self.track, settings.stream)
         self._due = 0.0

