@@ -10,6 +10,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 _INSIDE_NAMES = (".localhost", ".local", ".internal", ".cluster.local", ".svc")
 """Endings of names that mean this machine, this network or this cluster (RFC 6761, RFC 6762, cloud metadata, Kubernetes)."""
+_METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "instance-data", "instance-data.ec2.internal"})
+_METADATA = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")))
+"""Metadata services outside the link-local networks: Amazon's and Google's of IPv6, Alibaba's, Azure's, Oracle's."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -49,6 +52,19 @@ def _inside_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> s
     return None
 
 
+def forbidden(host: str) -> str | None:
+    """Why nothing may ever be sent to `host`, whatever is configured, or None: services that hand out a machine's credentials."""
+    name = host.lower().strip("[]").rstrip(".")
+    try:
+        address = ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return f"{name} is a metadata service" if name in _METADATA_NAMES else None
+    carried = getattr(address, "ipv4_mapped", None) or address
+    if carried.is_link_local or carried in _METADATA:
+        return f"{address} is link-local or a metadata service"
+    return None
+
+
 def inside_url(url: str) -> str | None:
     """Why `url` is not one of a public host, or None."""
     return inside(urlsplit(url).hostname or "")
@@ -74,3 +90,16 @@ class PublicOnly(AbstractResolver):
     async def close(self) -> None:
         """Close the resolver underneath."""
         await self._resolver.close()
+
+
+class NoMetadata(PublicOnly):
+    """A resolver for targets that may be private: it gives all addresses but those to which nothing may ever be sent."""
+
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
+        """The addresses of a name that may be dialled."""
+        if (why := forbidden(host)) is not None:
+            raise OSError(why)
+        allowed = [each for each in await self._resolver.resolve(host, port, family) if forbidden(each["host"]) is None]
+        if not allowed:
+            raise OSError(f"{host} has no address that may be dialled")
+        return allowed

@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 from aiohttp.resolver import DefaultResolver
 
-from control.addresses import PublicOnly
+from control.addresses import NoMetadata, PublicOnly
 from control.api import openapi
 from control.api.access import Access
 from control.api.events import Broker
@@ -112,11 +112,12 @@ async def _workers(config: ControlConfig, store: Store, access: Access, broker: 
         lease_s = timeout_s + _LEASE_MARGIN_S
         return Worker(store, name, destination, key_of, owner=store.name, waits=waits, lease_s=lease_s, changed=broker.call_changed)
 
-    session = await sessions.enter_async_context(aiohttp.ClientSession(auto_decompress=True))
+    connector = aiohttp.TCPConnector(resolver=NoMetadata(DefaultResolver()))
+    session = await sessions.enter_async_context(aiohttp.ClientSession(connector=connector, auto_decompress=True))
     tuner = Tuner(session, config.evaluator.base_url, timeout_s, _now)
     hooks: list[Worker] = []
     for hook in config.webhooks:
-        resolver = DefaultResolver() if hook.allow_private else PublicOnly(DefaultResolver())
+        resolver = (NoMetadata if hook.allow_private else PublicOnly)(DefaultResolver())
         own = await sessions.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver)))
         receiver = webhook.Webhook(own, hook.url, hook.key, _WEBHOOK_S, _now)
         hooks.append(worker(webhook.destination(hook.url), receiver, lambda _: None, _WEBHOOK_S))

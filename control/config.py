@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from control.addresses import inside
+from control.addresses import forbidden, inside
 from control.contract import settings
 from control.errors import StartupError
 from control.inject.files import Certificates, Followed
@@ -102,6 +102,8 @@ class Evaluator(_Section):
     def _http(cls, value: str) -> str:
         if not value.startswith(("http://", "https://")):
             raise ValueError("must begin with http:// or https://")
+        if (why := forbidden(urlsplit(value).hostname or "")) is not None:
+            raise ValueError(why)
         return value.rstrip("/")
 
     @model_validator(mode="after")
@@ -183,9 +185,12 @@ class Webhook(_Section):
         if self.secret is None:
             raise ValueError("needs secret or secret_file: receivers must be able to tell ours from another's")
         _check_webhook_secret(self.secret.get_secret_value())
-        why = None if self.allow_private else inside(urlsplit(self.url).hostname or "")
+        host = urlsplit(self.url).hostname or ""
+        why = None if self.allow_private else inside(host)
         if why is not None:
             raise ValueError(f"url: {why}; if that is meant, set allow_private: true")
+        if (never := forbidden(host)) is not None:
+            raise ValueError(f"url: {never}")
         return self
 
     @property

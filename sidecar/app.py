@@ -20,6 +20,7 @@ from sidecar.admin import AdminServer
 from sidecar.analysis.process import AnalysisProcess
 from sidecar.b2bua import effects as e
 from sidecar.b2bua import outcome as o
+from sidecar.b2bua.allowance import Allowance
 from sidecar.b2bua.engine import Engine, Listener, Settings
 from sidecar.b2bua.routes import Route
 from sidecar.clocks import Mono
@@ -47,7 +48,7 @@ from sidecar.reporter.spool import Spool, SpoolError
 from sidecar.session import Session
 from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.flow import Flow
-from sidecar.sip.uri import SipUri
+from sidecar.sip.uri import SipUri, bracketed
 from sidecar.software import software
 from sidecar.status import Status
 from sidecar.steering import Steering
@@ -272,7 +273,7 @@ class Sidecar:
         self._pump()
 
     def _malformed(self, head: bytes, error: MalformedMessage, flow: Flow) -> None:
-        self.engine.malformed(head, error, flow)
+        self.engine.malformed(head, error, flow, mono())
         self._pump()
 
     def _fire(self, due: Mono) -> None:
@@ -309,7 +310,7 @@ class Sidecar:
             case e.Resolve(token):
                 self._tasks.create_task(self._resolve(effect), name=f"resolve {token}")
             case e.Refused(reason, source, method):
-                log.warning("request refused", reason=reason, source=f"{source[0]}:{source[1]}", method=method)
+                log.warning("request refused", reason=reason, source=f"{bracketed(source[0])}:{source[1]}", method=method)
             case e.Started():
                 self.sessions[effect.call] = Session(
                     effect.call,
@@ -436,6 +437,7 @@ def _settings(config: SidecarConfig, listeners: tuple[Listener, ...]) -> Setting
         routes=tuple(_route(route, config.own_preset(route.platform)) for route in config.routes),
         trusted=tuple(ip_network(network, strict=False) for network in config.callers.trusted),
         digest=digest,
+        allowance=Allowance(**config.callers.strangers.model_dump()),
         evaluator_networks=tuple(ip_network(network, strict=False) for network in config.evaluators.networks),
         evaluator_users=frozenset(config.evaluators.digest_users),
         traced=config.otlp.endpoint is not None,

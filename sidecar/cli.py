@@ -258,6 +258,9 @@ def _fail(line: str) -> None:
 
 def main() -> None:
     """Entry point of the console script."""
+    from sidecar.net.process import leave_no_core
+
+    leave_no_core()
     app()
 
 

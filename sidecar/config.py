@@ -230,11 +230,19 @@ class CallerDigest(Section):
     users: dict[str, DigestUser] = Field(min_length=1)
 
 
+class Strangers(Section):
+    """What one source outside `trusted` may send that comes to nothing, before it is not read any more."""
+
+    burst: int = Field(default=100, ge=10, le=1_000_000)
+    per_s: float = Field(default=5.0, gt=0, le=100_000)
+
+
 class Callers(Section):
     """Whom the sidecar listens to. A source outside `trusted` is challenged when `digest` is set, refused otherwise."""
 
     trusted: list[Network] = ["127.0.0.0/8", "::1/128"]
     digest: CallerDigest | None = None
+    strangers: Strangers = Strangers()
 
 
 class Evaluators(Section):

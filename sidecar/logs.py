@@ -6,8 +6,12 @@ import logging
 import sys
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 from control.contract.logs import name_trace
+
+TRACEBACKS = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+"""Where it happened, and no variables: a frame of a digest calculation holds a password."""
 
 
 def configure() -> None:
@@ -20,7 +24,7 @@ def configure() -> None:
             name_trace,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks if not terminal else structlog.processors.format_exc_info,
+            structlog.processors.format_exc_info if terminal else TRACEBACKS,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

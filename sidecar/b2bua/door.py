@@ -60,13 +60,8 @@ class Sender:
     user: str | None
 
 
-def judge(
-    request: Request, source: str, known: Sequence[Call], *, draining: bool, settings: Settings, ids: Ids, now: Mono
-) -> Reply | Admitted:
+def judge(request: Request, source: str, sender: Sender, known: Sequence[Call], *, draining: bool, settings: Settings) -> Reply | Admitted:
     """A request outside any dialog, from the IP literal `source`. `known`: the live calls with its Call-ID."""
-    sender = Sender(None) if within_any(source, settings.trusted) else _authenticate(request, settings, ids, now)
-    if isinstance(sender, Reply):
-        return sender
     if request.method == "OPTIONS":
         if required := request.headers.values("Require"):
             # 8.2.2.3: it goes no further, so nobody else could know these.
@@ -82,8 +77,10 @@ def judge(
         return _refused(o.malformed(error.status or 400, error.detail))
 
 
-def _authenticate(request: Request, settings: Settings, ids: Ids, now: Mono) -> Sender | Reply:
-    """A stranger proves who it is, or gets a challenge, or a refusal that tells it nothing."""
+def identify(request: Request, source: str, settings: Settings, ids: Ids, now: Mono) -> Sender | Reply:
+    """Whose request it is. A stranger proves who it is, or gets a challenge, or a refusal that tells it nothing."""
+    if within_any(source, settings.trusted):
+        return Sender(None)
     if settings.digest is None:
         return Reply(403, refused="untrusted-source")
     verdict = settings.digest.check(request, now)
@@ -110,10 +107,14 @@ def _admit(request: Request, source: str, sender: Sender, known: Sequence[Call],
         return _refused(o.interval_too_small(settings.min_se))
     if any(call.leg_of(request.from_tag, None) == "B" for call in known):
         return _refused(o.looped())
+    uri = SipUri.parse(request.uri)
     route = choose(settings.routes, request, source)
     if route is None:
         return _refused(o.no_route(request.uri))
-    if not route.permits(SipUri.parse(request.uri)):
+    if route.direction == "outbound" and uri.headers:
+        # 19.1.1 allows none there; this URI would be carried on as it is, to somebody who may obey them (RFC 4475 3.1.2.11).
+        return _refused(o.malformed(400, "header fields in the Request-URI"))
+    if not route.permits(uri):
         return _refused(o.recipient_not_allowed(request.uri, route.name))
     identity = inbound.read(
         request,

@@ -11,15 +11,15 @@ from typing import assert_never
 
 from sidecar.b2bua import outcome as o
 from sidecar.b2bua.call import Call
-from sidecar.b2bua.door import Admitted, Reply, judge
+from sidecar.b2bua.door import Admitted, Reply, Sender, identify, judge
 from sidecar.b2bua.effects import Effect, Found, Gone, Leg, Message, Refused, SendSip, other
 from sidecar.b2bua.legs import Pair, PortPairs
 from sidecar.b2bua.lookups import Lookups
 from sidecar.b2bua.pings import Pings
 from sidecar.b2bua.registry import Registry
-from sidecar.b2bua.routes import within_any
 from sidecar.b2bua.settings import Listener as Listener
 from sidecar.b2bua.settings import Settings as Settings
+from sidecar.b2bua.strangers import Strangers
 from sidecar.b2bua.switchboard import Located, Member
 from sidecar.b2bua.ways import Ways
 from sidecar.clocks import Addr, Mono
@@ -39,6 +39,8 @@ class Datagram:
 
     data: bytes
     flow: Flow
+    sender: Sender | None = None
+    """Who proved already to have sent it."""
 
 
 class Engine:
@@ -56,6 +58,7 @@ class Engine:
         self.ways = Ways(settings.listeners, settings.largest_datagram)
         self._lookups = Lookups(self.ways)
         self._pings = Pings(self.layer, self._lookups, self.ways, ids, self.emit)
+        self._strangers = Strangers(self.layer, self._registry, ids, self.counts, self.emit)
         self._out: list[Effect] = []
         self._touched: dict[str, Member] = {}
 
@@ -63,22 +66,31 @@ class Engine:
 
     def receive(self, data: bytes, flow: Flow, now: Mono) -> None:
         """One datagram, or one framed message of a stream. Never raises for what a peer sent."""
+        stranger = not self._strangers.trusts(flow, self.settings)
+        if stranger and not self._strangers.hears(flow, self.settings, now):
+            return
         try:
             message = parse(data)
         except MalformedMessage as error:
-            self.malformed(data, error, flow)
+            self.malformed(data, error, flow, now)
             return
         if message is None:
             self.counts["keepalive"] += 1
             return
+        sender = None
+        if stranger and isinstance(message, Request) and self._strangers.concern(message, flow):
+            sender = self._strangers.admits(message, data, flow, self.settings, now)
+            if sender is None:
+                return
         self.layer.receive(message, flow, now)
-        self._drain(now, Datagram(data, flow))
+        self._drain(now, Datagram(data, flow, sender))
 
-    def malformed(self, data: bytes, error: MalformedMessage, flow: Flow) -> None:
+    def malformed(self, data: bytes, error: MalformedMessage, flow: Flow, now: Mono) -> None:
         """What cannot be read, from a datagram or a stream: answered where a trusted peer can learn from it, counted in any case."""
         self.counts["malformed"] += 1
-        answer = ly.reject(data, error, flow)
-        if answer is not None and within_any(flow.remote[0], self.settings.trusted):
+        if not self._strangers.trusts(flow, self.settings):
+            self._strangers.pays(flow, self.settings, now, "malformed")
+        elif (answer := ly.reject(data, error, flow)) is not None:
             self._out.append(SendSip(answer.data, answer.flow))
 
     def on_time(self, now: Mono) -> None:
@@ -162,6 +174,7 @@ class Engine:
             "bound_transactions": len(self._registry.transactions),
             "lookups": len(self._lookups),
             "pings": self._pings.describe(),
+            "strangers": self._strangers.tokens.describe(),
             "draining": self.draining,
             "counts": dict(self.counts),
         }
@@ -181,6 +194,7 @@ class Engine:
         # Behind what caused them: a new call is known, and a new transaction bound, only after the layer's first word on them.
         for output in sent:
             if (owner := self._registry.owner(output.tx, output.message, sent=True)) is not None:
+                self._strangers.tokens.spoken_with(output.flow.remote[0])
                 self._out.append(Message(owner[0].id, owner[1], "out", output.flow, output.data, output.retransmission))
         for call in self._touched.values():
             if call.is_settled and not call.is_gone:
@@ -194,7 +208,7 @@ class Engine:
             case ly.Send():
                 pass  # dealt with above
             case ly.RequestReceived(tx, request, flow):
-                self._on_request(tx, request, flow, now)
+                self._on_request(tx, request, flow, came.sender if came is not None else None, now)
                 self._trace(tx, request, came)
             case ly.AckReceived(request):
                 self._trace(None, request, came)
@@ -228,8 +242,10 @@ class Engine:
                 if (call := self._bound(tx)) is not None:
                     call.on_terminated(tx)
                     del self._registry.transactions[tx]
-            case ly.Stray():
+            case ly.Stray(_, flow):
                 self.counts["stray"] += 1
+                if not self._strangers.trusts(flow, self.settings):
+                    self._strangers.pays(flow, self.settings, now)
             case _ as never:
                 assert_never(never)
 
@@ -254,12 +270,15 @@ class Engine:
 
     # -- requests ----------------------------------------------------------------------------------------------------------------------
 
-    def _on_request(self, tx: ly.TxId, request: Request, flow: Flow, now: Mono) -> None:
+    def _on_request(self, tx: ly.TxId, request: Request, flow: Flow, sender: Sender | None, now: Mono) -> None:
         if request.to_tag is not None:
             self._on_dialog_request(tx, request, now)
             return
         known = list(self._registry.with_call_id(request.call_id))
-        verdict = judge(request, flow.remote[0], known, draining=self.draining, settings=self.settings, ids=self.ids, now=now)
+        who = sender or identify(request, flow.remote[0], self.settings, self.ids, now)
+        verdict = (
+            who if isinstance(who, Reply) else judge(request, flow.remote[0], who, known, draining=self.draining, settings=self.settings)
+        )
         match verdict:
             case Admitted(route, identity):
                 call = Call(self, self.ids.token(), request, tx, flow, route, identity, now)

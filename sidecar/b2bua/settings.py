@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
+from sidecar.b2bua.allowance import Allowance
 from sidecar.b2bua.routes import Route
 from sidecar.clocks import Addr
 from sidecar.identity.classify import Network
@@ -44,6 +45,8 @@ class Settings:
     """Calls from here are simulations, where the route says `auto`."""
     evaluator_users: frozenset[str] = frozenset()
     """So are those of who authenticated as one of these."""
+    allowance: Allowance = field(default_factory=Allowance)
+    """Of each source that is not trusted."""
     ring_limit: float = 200.0
     """Seconds without a further provisional response; RFC 3261 16.6 asks for more than 180."""
     largest_datagram: int = 1300

@@ -8,6 +8,7 @@ import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,8 @@ from sidecar.sip.targets import literal_of
 from sidecar.sip.uri import SipUri
 
 _ADDRESSES: Final = ("A", "AAAA")
+_METADATA: Final = frozenset({"fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"})
+"""Metadata services of clouds that are not link-local."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,7 @@ class Resolver:
         except (dns.exception.DNSException, OSError) as error:
             self.counts["failed"] += 1
             return Answer(failure=f"{query.name}: {_why(error)}"), self._limits.failure
-        records = tuple(_record(rdata) for rdata in found.rrset or ())
+        records = tuple(record for rdata in found.rrset or () if not _forbidden(record := _record(rdata)))
         if not records:
             return Answer(), self._nothing([found.response])
         return Answer(records), min(found.chaining_result.minimum_ttl, self._limits.longest)
@@ -165,6 +168,11 @@ class Resolver:
                 if rrset.rdtype == dns.rdatatype.SOA:
                     ttls += [min(rrset.ttl, rdata.minimum) for rdata in rrset]
         return min([*ttls, self._limits.nothing]) if ttls else 0.0
+
+
+def _forbidden(record: object) -> bool:
+    """Whether a name leads to where a cloud hands out a machine's credentials: whoever owns a domain decides what its names mean."""
+    return isinstance(record, str) and (ip_address(record).is_link_local or record in _METADATA)
 
 
 class HostTable:

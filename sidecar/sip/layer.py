@@ -25,6 +25,7 @@ from sidecar.sip.fields import Via
 from sidecar.sip.flow import Flow
 from sidecar.sip.ids import MAGIC_COOKIE, Ids
 from sidecar.sip.message import Request, Response, parse, response_to
+from sidecar.sip.reject import answer_once as answer_once
 from sidecar.sip.reject import reject as reject
 from sidecar.sip.routing import default_port, stamp_via, way_back
 from sidecar.sip.timing import Timing
@@ -122,7 +123,7 @@ class TransactionLayer:
         self._settle(machine)
 
     def _receive_cancel(self, request: Request, key: Key, flow: Flow, now: Mono) -> None:
-        target = next((found for method in _CANCELLABLE if (found := self._servers.get(server_key(request, method)))), None)
+        target = self._cancelled(request)
         machine = self._serve(request, key, flow)
         machine.internal = True
         if target is None:
@@ -145,6 +146,20 @@ class TransactionLayer:
         if isinstance(machine, ClientInvite):
             self._send_cancel(machine, now)
         self._settle(machine)
+
+    def knows(self, request: Request, flow: Flow) -> bool:
+        """Whether a request belongs to one that is being, or was just, answered here: its retransmission, its CANCEL, its ACK."""
+        stamp_via(request, flow)
+        match request.method:
+            case "ACK":
+                return server_key(request, "INVITE") in self._servers
+            case "CANCEL":
+                return server_key(request, "CANCEL") in self._servers or self._cancelled(request) is not None
+            case method:
+                return server_key(request, method) in self._servers
+
+    def _cancelled(self, request: Request) -> Server | None:
+        return next((found for method in _CANCELLABLE if (found := self._servers.get(server_key(request, method)))), None)
 
     # -- from the user ---------------------------------------------------------------------------------------------------------------
 
@@ -335,7 +350,8 @@ def server_key(request: Request, method: str) -> Key:
     """
     via = request.via
     branch = via.branch
-    if branch is not None and branch.startswith(MAGIC_COOKIE):
+    # RFC 4475 3.2.1: the cookie alone identifies nothing.
+    if branch is not None and branch.startswith(MAGIC_COOKIE) and branch != MAGIC_COOKIE:
         return branch, via.host.lower(), str(via.port or ""), method
     return request.uri, request.from_tag or "", request.call_id, str(request.cseq.number), str(via), method
 

@@ -1,8 +1,9 @@
-"""The stateless answer to a request that is too broken for a transaction."""
+"""Stateless answers (RFC 3261 8.2.7): to a request that is too broken for a transaction, and to one that is worth none."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Final
 
 from sidecar.sip.errors import MalformedMessage
@@ -10,7 +11,7 @@ from sidecar.sip.events import Send
 from sidecar.sip.fields import name_addr
 from sidecar.sip.flow import Flow
 from sidecar.sip.headers import Headers, is_token, key_of
-from sidecar.sip.message import Request, Response, reason_phrase
+from sidecar.sip.message import Request, Response, reason_phrase, response_to
 from sidecar.sip.routing import stamp_via, way_back
 
 _COPIED: Final = {"via": "Via", "from": "From", "to": "To", "call-id": "Call-ID", "cseq": "CSeq"}
@@ -48,6 +49,12 @@ def reject(data: bytes, error: MalformedMessage, flow: Flow) -> Send | None:
     return Send(response.encode(), back, None, retransmission=False, message=response)
 
 
+def answer_once(request: Request, data: bytes, status: int, headers: Iterable[tuple[str, str]], flow: Flow) -> Send:
+    """The response to a request under a stamped Via, which came as `data`: sent once, and forgotten (26.3.2.4)."""
+    response = response_to(request, status, to_tag=_tag_of(data), headers=headers)
+    return Send(response.encode(), way_back(request.via, flow), None, retransmission=False, message=response)
+
+
 def _usable(lines: list[str]) -> Headers:
     """The lines that a response repeats, each single header once, without anything that could break a line."""
     headers = Headers()
@@ -77,4 +84,8 @@ def _add_tag(request: Request, data: bytes) -> None:
     except MalformedMessage:
         return
     if not tagged:
-        request.headers.set("To", f"{raw};tag={hashlib.sha256(data).hexdigest()[:16]}")
+        request.headers.set("To", f"{raw};tag={_tag_of(data)}")
+
+
+def _tag_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]

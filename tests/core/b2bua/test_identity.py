@@ -172,7 +172,7 @@ def outbound(*allow: str) -> Relay:
     [
         "sip:sim-7Qx%2dA@sip.usetuner.ai",
         "sip:sim-1@SIP.UseTuner.ai:5060;transport=udp;x=Y",
-        "sip:sim-1@a.b.example?X-Thing=1",
+        "sip:sim-1;x=%3F@a.b.example;y",
     ],
 )
 def test_the_recipient_leaves_byte_for_byte_and_is_what_the_call_is_linked_by(uri: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 
 import sipmessage
@@ -84,7 +85,8 @@ def test_addresses_are_read_as_sipmessage_reads_them(display: str, uri: str, tag
     except ValueError:
         assume(False)
     ours = name_addr(text)
-    assert ours.name == theirs.name
+    # sipmessage takes a run of spaces within the quotes for one.
+    assert re.sub(" +", " ", ours.name or "") == re.sub(" +", " ", theirs.name or "")
     assert ours.tag == theirs.parameters.get("tag")
     assert SipUri.parse(ours.uri).host_literal == theirs.uri.host
 

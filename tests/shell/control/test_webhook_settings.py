@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from control.addresses import PublicOnly
+from control.addresses import NoMetadata, PublicOnly
 from control.config import load
 from control.errors import StartupError
 
@@ -49,6 +49,8 @@ def test_a_webhook_is_read_whole(tmp_path: Path) -> None:
         ({"url": "https://hooks.example.com/a b"}, "spaces"),
         ({"url": "http://127.0.0.1:9000/"}, "this machine; if that is meant, set allow_private: true"),
         ({"url": "http://169.254.169.254/latest"}, "link-local"),
+        ({"url": "http://169.254.169.254/latest", "allow_private": True}, "link-local or a metadata service"),
+        ({"url": "http://metadata.google.internal/", "allow_private": True}, "is a metadata service"),
         ({"url": "http://[fd00::1]/"}, "not a public address"),
         ({"url": "http://[::ffff:10.0.0.1]/"}, "not a public address"),
         ({"url": "http://metadata.google.internal/"}, "a name of this machine or network"),
@@ -95,3 +97,20 @@ async def test_a_public_name_that_leads_inside_is_not_followed() -> None:
     assert [each["host"] for each in await PublicOnly(Names("10.0.0.1", "8.8.8.8")).resolve("hooks.example.com", 443)] == ["8.8.8.8"]
     with pytest.raises(OSError, match=r"hooks\.example\.com has no public address"):
         await PublicOnly(Names("169.254.169.254", "::1")).resolve("hooks.example.com", 443)
+
+
+async def test_where_private_targets_are_allowed_a_metadata_service_is_still_none() -> None:
+    found = await NoMetadata(Names("169.254.169.254", "10.0.0.1", "127.0.0.1", "fd00:ec2::254")).resolve("hooks.example.com", 443)
+    assert [each["host"] for each in found] == ["10.0.0.1", "127.0.0.1"]
+    for name, addresses in (("2852039166", ["169.254.169.254"]), ("x.example.com", ["::ffff:169.254.169.254"]), ("metadata", ["10.0.0.1"])):
+        with pytest.raises(OSError, match=r"may be dialled|metadata"):
+            await NoMetadata(Names(*addresses)).resolve(name, 80)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://169.254.169.254", "http://[fd00:ec2::254]/", "http://metadata.google.internal/x", "http://100.100.100.200"]
+)
+def test_the_evaluator_is_no_metadata_service(tmp_path: Path, url: str) -> None:
+    (tmp_path / "control.yaml").write_text(json.dumps({"evaluator": {"base_url": url}}))
+    with pytest.raises(StartupError, match="metadata service"):
+        load(tmp_path / "control.yaml")

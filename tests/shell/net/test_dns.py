@@ -213,3 +213,14 @@ async def test_a_name_that_dns_cannot_hold_is_a_failure_like_another(server: Dns
 async def test_without_any_name_server_that_is_said() -> None:
     located = await Resolver(nameservers=[], hosts=None).locate(SipUri.parse("sip:a@example.com:5060"))
     assert located.failure == "example.com: no name server is configured"
+
+
+async def test_a_name_that_leads_to_a_metadata_service_leads_nowhere(server: DnsServer) -> None:
+    for address in ("169.254.169.254", "100.100.100.200"):
+        server.add("rebound.example.com", "A", address)
+    server.add("rebound.example.com", "AAAA", "fe80::1")
+    located = await resolver(server).locate(SipUri.parse("sip:agent@rebound.example.com:5060"))
+    assert located.targets == ()
+    server.add("rebound.example.com", "A", "127.0.0.13")
+    located = await resolver(server).locate(SipUri.parse("sip:agent@rebound.example.com:5060"))
+    assert [target.addr for target in located.targets] == ["127.0.0.13"]
