@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from control.clock import SECOND, as_datetime
 from control.contract.call import Call, Hop
 from control.delivery.destination import Delivered, Later, Refused, Result, backoff_s
+from control.fleet import registry
 from control.matching.claim import read_claim
 from control.matching.rules import CIRCUMSTANTIAL
 from control.matching.splice import compare, enrich, link_of
@@ -25,6 +26,9 @@ from control.matching.verdict import UPLOAD_WAIT_US, patience
 from control.store import Store, announce, linking, rows
 from control.store.schema import deliveries, reports
 
+_AWAY_US = 600 * SECOND
+"""For so long after a sidecar was lost its calls may still be told, and one of them be a report's."""
+_LOOK_US = 5 * SECOND
 _SPREAD_S = 0.5
 """What waited for the same Retry-After does not leave at the same instant."""
 
@@ -171,7 +175,7 @@ async def _freeze(conn: AsyncConnection, row: sa.Row[Any], now: int, waits: Pati
     else:
         matched = None
     call_row = await rows.load(conn, report.call) if report.call is not None else None
-    until = _due(report, call_row, waits) if report.origin == "agent" else now
+    until = await _due(conn, report, call_row, waits, now) if report.origin == "agent" else now
     if until > now:
         await conn.execute(sa.update(deliveries).where(deliveries.c.id == row.id).values(next_at_us=until))
         return False
@@ -188,8 +192,11 @@ async def _freeze(conn: AsyncConnection, row: sa.Row[Any], now: int, waits: Pati
     return True
 
 
-def _due(report: sa.Row[Any], call: sa.Row[Any] | None, waits: Patience) -> int:
-    """Until when a report waits for the figures of its call, and for calls that nobody has told of yet."""
+async def _due(conn: AsyncConnection, report: sa.Row[Any], call: sa.Row[Any] | None, waits: Patience, now: int) -> int:
+    """Until when a report waits for the figures of its call, and for calls that nobody has told of yet.
+
+    While a sidecar is away, its call may be the report's: so long one waits that names no call, or one by numbers and time alone.
+    """
     until: int = 0
     if call is not None:
         until = patience(
@@ -202,6 +209,9 @@ def _due(report: sa.Row[Any], call: sa.Row[Any] | None, waits: Patience) -> int:
         )
     if call is None or report.rule in CIRCUMSTANTIAL:  # another call may fit better, or as well, which makes a conflict
         until = max(until, report.received_us + waits.wait_us)
+        cap = report.received_us + waits.cap_us
+        if until <= now < cap and await registry.away(conn, now, _AWAY_US, waits.wait_us):
+            until = min(cap, now + min(_LOOK_US, waits.wait_us))
     if until > report.received_us + UPLOAD_WAIT_US and read_claim(report.body).wants_upload:
         return int(report.received_us) + UPLOAD_WAIT_US
     return until

@@ -17,7 +17,7 @@ from control.contract.fleet import Farewell, Order, SidecarSeen, Welcome
 from control.fleet import registry, snapshots
 from control.fleet.bell import Bell, ring
 from control.fleet.link import SILENT_BEATS, Link, Step, Stranger, Undone
-from control.fleet.registry import Where
+from control.fleet.registry import HEARTBEAT_S, Where
 from control.fleet.relay import Relay
 from control.fleet.snapshots import Stored
 from control.store import Store
@@ -26,7 +26,6 @@ from control.store.vault import Vault
 
 log = structlog.get_logger()
 
-HEARTBEAT_S = 5.0
 MOST_LINKS = 2000
 _LOOK_S = 5.0
 """Between two looks whether another replica has a newer snapshot, for a call that was not heard."""

@@ -16,6 +16,7 @@ from control.store.dialect import insert
 from control.store.rows import clip
 from control.store.schema import calls, fleet, sidecars
 
+HEARTBEAT_S = 5.0
 NAME_LENGTH = 128
 
 
@@ -67,6 +68,15 @@ async def connected(conn: AsyncConnection, now: int, heartbeat_s: float) -> dict
     alive = fleet.c.replica.is_not(None) & (fleet.c.heard_us > now - silence_us(heartbeat_s))
     found = await conn.execute(sa.select(fleet).where(alive).order_by(fleet.c.name))
     return {row.name: Where(row.replica, row.heard_us, SidecarState.model_validate_json(row.state)) for row in found}
+
+
+async def away(conn: AsyncConnection, now: int, within_us: int, settling_us: int, heartbeat_s: float = HEARTBEAT_S) -> bool:
+    """Whether a sidecar may know of calls that it has not told: it went within the last `within_us` without having drained, or it came
+    back less than `settling_us` ago."""
+    silent = fleet.c.replica.is_(None) | (fleet.c.heard_us <= now - silence_us(heartbeat_s))
+    gone_or_new = (silent & (fleet.c.heard_us > now - within_us)) | (~silent & (fleet.c.connected_us > now - settling_us))
+    states = await conn.scalars(sa.select(fleet.c.state).where(gone_or_new))
+    return any(not SidecarState.model_validate_json(state).draining for state in states)
 
 
 async def known(conn: AsyncConnection, name: str) -> int | None:

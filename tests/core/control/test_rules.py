@@ -122,6 +122,10 @@ def test_recipient_links_an_outbound_call_byte_for_byte() -> None:
     exact = match(replace(BLANK, recipient="sip:sim-7Q@h"), [outbound])
     assert (exact.rule, exact.exact) == ("recipient", True)
     assert match(replace(BLANK, recipient="sip:sim-7q@h"), [outbound]).kind == "unlinked"
+    wrong_clock = replace(BLANK, recipient="sip:sim-7Q@h", start_ms=1_900_000, end_ms=1_960_000)
+    assert match(wrong_clock, [outbound]).call == "c1"
+    number = replace(outbound, recipient="sip:+15550100@h")
+    assert match(replace(wrong_clock, recipient="sip:+15550100@h"), [number]).kind == "unlinked"
     by_id = match(replace(BLANK, sip_call_id="x"), [outbound])
     assert (by_id.rule, by_id.exact) == ("a_leg_call_id", False)  # the evaluator links this direction by recipient
 

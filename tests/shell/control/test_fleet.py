@@ -24,8 +24,8 @@ from control.store.schema import answers, commands, metadata, snapshots
 from sidecar.fleet.client import FleetClient
 from sidecar.net.tls import TlsSettings
 from sidecar.reporter.pace import Pace
-from tests.core.control.traces import Trace
-from tests.shell.control.kit import Client, control, settings, until
+from tests.core.control.traces import Trace, report
+from tests.shell.control.kit import Client, control, evaluator, settings, until
 
 NOWHERE = "http://127.0.0.1:9"
 ROUTE = {"name": "agent", "target": "sip:agent@voice.example", "username": "alice", "password": "planted-in-a-route"}
@@ -236,6 +236,31 @@ async def test_a_sidecar_comes_back_by_itself_when_control_was_away(tmp_path: Pa
         await until(lambda: is_connected(client))
         assert connection.describe()["link"] == "up"
         await task.__aexit__(None, None, None)
+
+
+async def test_a_report_is_not_given_to_another_call_while_a_sidecar_that_may_have_carried_its_own_is_away(tmp_path: Path) -> None:
+    """Two calls from one number at one time; the one sidecar's link is cut before it has told of its call."""
+    async with evaluator() as tuner, control(settings(tmp_path, tuner.base_url, enrich_wait_s=0.3, enrich_max_s=60)) as client:
+        async with sidecar(client.url, Host(), name="edge-1"), sidecar(client.url, Host(), name="edge-2"):
+            await until(lambda: _connected(client, {"edge-1", "edge-2"}))
+            told, untold = (Trace(letter * 32, f"SCL_{letter}", token=None).answered().ended() for letter in "ab")
+            await client.facts(*told.facts)
+            await asyncio.sleep(0.4)
+        await until(lambda: _connected(client, set()))
+        await client.report(report("r1", untold, caller_phone_number="+15550100"))
+        await asyncio.sleep(1.0)
+        assert tuner.calls() == []
+        await client.facts(*untold.facts)
+        async with sidecar(client.url, Host(), name="edge-1"), sidecar(client.url, Host(), name="edge-2"):
+            await until(lambda: tuner.calls() == ["r1"])
+        assert "sip_call_id" not in tuner.body("r1")
+        for call in (told, untold):
+            assert (await client.get(f"/v1/calls/{call.call}"))["verdict"]["outcome"] == "conflict"
+
+
+async def _connected(client: Client, names: set[str]) -> bool:
+    seen = (await client.get("/v1/sidecars"))["sidecars"]
+    return {each["name"] for each in seen if each["connected"]} == names
 
 
 async def test_the_later_of_two_sidecars_of_one_name_is_served(tmp_path: Path) -> None:
