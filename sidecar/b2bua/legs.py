@@ -90,6 +90,8 @@ class Crossing:
     """The request's description, which counts for the media only once the far side has taken it (RFC 3264 8)."""
     otherwise: Flow | None = None
     """As in `Dialling`."""
+    others: list[Flow] = field(default_factory=list)
+    """Where else its next hop is served, in the order to try (RFC 3263 4.3)."""
     before: Negotiated | None = None
     """What was agreed when the offer came, to return to when it is refused (RFC 3261 14.1)."""
 
@@ -109,6 +111,8 @@ class Own:
     is_open: bool = True
     otherwise: Flow | None = None
     """As in `Dialling`."""
+    others: list[Flow] = field(default_factory=list)
+    """Where else its next hop is served, in the order to try (RFC 3263 4.3)."""
     ack: SentAck | None = None
     """Of a re-INVITE."""
 

@@ -13,6 +13,7 @@ from sidecar.clocks import Mono
 from sidecar.identity.digest import Answered as Authorised
 from sidecar.identity.digest import DigestClient, Refusal
 from sidecar.sip.dialog import Dialog, key_of_request
+from sidecar.sip.endpoint import SECURE
 from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.flow import Flow
 from sidecar.sip.layer import TxId
@@ -71,8 +72,10 @@ class Outgoing(Member):
         listener = self.board.ways.listener(self.flows[leg])
         host, port = listener.towards(self.flows[leg].remote[0])
         # 8.1.1.8 and 12.1.1: whoever used a sips: URI is to be reached by one.
-        secure = listener.transport == "tls" and self.asked_uri(leg)[:5].lower() == "sips:"
-        transport = "" if secure or listener.transport == "udp" else f";transport={listener.transport}"
+        secure = listener.transport in SECURE and self.asked_uri(leg)[:5].lower() == "sips:"
+        # RFC 7118 5.2.2: a URI says `ws`, and whether that is over TLS by its scheme.
+        spoken = {"udp": "", "tls": "" if secure else "tls", "wss": "ws"}.get(listener.transport, listener.transport)
+        transport = spoken and f";transport={spoken}"
         return f"<{'sips' if secure else 'sip'}:{user + '@' if user else ''}{bracketed(host)}:{port}{transport}>"
 
     def locate(self, uri: str, then: Located, now: Mono) -> None:
@@ -85,6 +88,13 @@ class Outgoing(Member):
         self.lookups += 1
         self.board.locate(self, uri, located, now)
 
+    def _locate_within(self, leg: Leg, dialog: Dialog, then: Located, now: Mono) -> None:
+        """Find out where a dialog's next hop is, unless there is but one way to it: a client's own name leads nowhere (RFC 7118 5.1)."""
+        if self.flows[leg].is_one_way:
+            then((), "", now)
+        else:
+            self.locate(dialog.next_hop, then, now)
+
     # -- requests ----------------------------------------------------------------------------------------------------------------------
 
     def send_request(self, leg: Leg, dialog: Dialog, request: Request, role: Role, now: Mono) -> None:
@@ -95,9 +105,13 @@ class Outgoing(Member):
                 # The call ended while the peer's name was looked up.
                 self.answer_crossing(role, 487, at)
                 return
-            self.transact(leg, request, self._flow_to(leg, dialog, targets), role, at)
+            flow = self._flow_to(leg, dialog, targets)
+            if not isinstance(role, Dialling) and targets and flow.remote == targets[0].remote:
+                further = [self.board.ways.flow_to(target, flow) for target in targets[1:]]
+                role.others = [other for other in further if other is not None]
+            self.transact(leg, request, flow, role, at)
 
-        self.locate(dialog.next_hop, located, now)
+        self._locate_within(leg, dialog, located, now)
 
     def transact(self, leg: Leg, request: Request, flow: Flow, role: Role, now: Mono) -> TxId:
         """Start a client transaction by `flow`, or by TCP if the request is too long for UDP (18.1.1)."""
@@ -105,12 +119,17 @@ class Outgoing(Member):
         return self._start(leg, request, flow, role, now)
 
     def transact_otherwise(self, leg: Leg, request: Request, role: Role, now: Mono) -> TxId | None:
-        """18.1.1: what TCP, taken for its size alone, could not bring over goes by UDP after all. None when there was no such choice."""
+        """What the transport refused goes another way; None when there is none.
+
+        By UDP after all, what went by TCP for its size alone (18.1.1); else to the next of the next hop's servers (RFC 3263 4.3).
+        """
         flow, role.otherwise = role.otherwise, None
-        if flow is None:
+        if flow is not None:
+            self.board.ways.avoid_tcp(flow, now)
+            return self._start(leg, request, flow, role, now)
+        if isinstance(role, Dialling) or not role.others:
             return None
-        self.board.ways.avoid_tcp(flow, now)
-        return self._start(leg, request, flow, role, now)
+        return self.transact(leg, request, role.others.pop(0), role, now)
 
     def _start(self, leg: Leg, request: Request, flow: Flow, role: Role, now: Mono) -> TxId:
         tx = self.board.layer.request(request, flow, self.board.advertised(flow), now)
@@ -136,7 +155,7 @@ class Outgoing(Member):
             else:
                 role.ack = sent
 
-        self.locate(dialog.next_hop, located, now)
+        self._locate_within(leg, dialog, located, now)
 
     def send_bye(self, leg: Leg, dialog: Dialog, goodbye: Goodbye, now: Mono) -> None:
         """End the dialog on one leg."""

@@ -35,7 +35,8 @@ class Ways:
         """`largest_datagram`: octets of a request that still goes by UDP."""
         self._largest_datagram = largest_datagram
         self._listeners = {(listener.transport, listener.local): listener for listener in listeners}
-        self._endpoints = [Endpoint(listener.transport, listener.local) for listener in listeners]
+        endpoints = [Endpoint(listener.transport, listener.local) for listener in listeners]
+        self._endpoints = [endpoint for endpoint in endpoints if endpoint.transport in TRANSPORTS]
         has_udp = any(listener.transport == "udp" for listener in listeners)
         self.transports = tuple(transport for transport in TRANSPORTS if transport != "udp" or has_udp)
         """What we can dial. A connection can be made from any address of ours, a datagram only from a socket that is there."""

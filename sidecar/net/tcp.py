@@ -42,14 +42,44 @@ class StreamLimits:
     """Seconds that octets may stay unacknowledged by the peer's host (RFC 5482): finds a cut cable without any pong."""
 
 
+class Stream(Protocol):
+    """What an owner needs of a connection."""
+
+    flow: Flow
+    name: str
+    outgoing: bool
+    heard: bool
+    again: bool
+
+    def describe(self) -> dict[str, object]:
+        """Where it leads and how it is, for the admin API."""
+        ...
+
+    def send(self, data: bytes) -> None:
+        """Put a message on the wire, or in the queue until there is one."""
+        ...
+
+    def close(self, reason: str) -> None:
+        """End the connection once what was sent has left."""
+        ...
+
+    def abort(self) -> None:
+        """Do not wait any longer for what `close` still had to bring over."""
+        ...
+
+    def unsent_messages(self) -> list[bytes]:
+        """What was to be brought over and of which nothing is known."""
+        ...
+
+
 class Owner(Protocol):
     """Who holds the connections."""
 
-    def arrived(self, connection: Connection) -> bool:
+    def arrived(self, connection: Stream) -> bool:
         """A peer connected; False sends it away."""
         ...
 
-    def message(self, data: bytes, connection: Connection) -> None:
+    def message(self, data: bytes, connection: Stream) -> None:
         """A whole message came."""
         ...
 
@@ -57,11 +87,11 @@ class Owner(Protocol):
         """The stream lost its shape; the connection is closed once this returns and what it sent has left."""
         ...
 
-    def lost(self, connection: Connection, reason: str, *, failed: bool) -> None:
+    def lost(self, connection: Stream, reason: str, *, failed: bool) -> None:
         """The connection is gone, told once. `failed`: it broke, or messages that left by it were followed by no sign of the peer."""
         ...
 
-    def released(self, connection: Connection) -> None:
+    def released(self, connection: Stream) -> None:
         """The socket of a connection that was lost is closed, or there never was one."""
         ...
 

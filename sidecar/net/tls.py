@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -70,6 +70,15 @@ def load(settings: TlsSettings) -> Contexts:
     for context in (client, server):
         _show(context, settings.certificate, settings.key)
     return Contexts(client, server, settings)
+
+
+def follow(server: ssl.SSLContext, current: Callable[[], Contexts]) -> None:
+    """Have a server's context that was handed out once show at each handshake the certificate that is then in force."""
+
+    def choose(handshake: ssl.SSLObject, _: str | None, context: ssl.SSLContext) -> None:
+        handshake.context = current().server or context
+
+    server.sni_callback = choose
 
 
 def _trust(context: ssl.SSLContext, ca: Path | None) -> None:

@@ -1,9 +1,10 @@
-"""Every SIP transport behind one `send`: UDP sockets, and TCP and TLS connections that are found, made, kept and given up here."""
+"""Every SIP transport behind one `send`: UDP sockets, WebSockets, TCP and TLS connections that are found, made, kept and given up here."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -11,10 +12,11 @@ from dataclasses import replace
 from sidecar.clocks import Addr
 from sidecar.net import tls
 from sidecar.net.errors import StartError
-from sidecar.net.tcp import UNREAD, Connection, StreamLimits, addressed, connect, listening
+from sidecar.net.tcp import UNREAD, Connection, Stream, StreamLimits, addressed, connect, listening
 from sidecar.net.tls import TlsError, TlsPipe, TlsSettings
 from sidecar.net.udp import SipSocket
-from sidecar.sip.endpoint import Endpoint
+from sidecar.net.websocket import WebSocketListener
+from sidecar.sip.endpoint import SECURE, Endpoint
 from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.flow import Flow
 from sidecar.sip.message import Response, parse
@@ -47,8 +49,9 @@ class Transports:
         *,
         settings: TlsSettings = TlsSettings(),  # noqa: B008 – a frozen value
         limits: StreamLimits = StreamLimits(),  # noqa: B008 – a frozen value
+        origins: Iterable[str] = (),
     ) -> None:
-        """Reads the TLS files. Raises StartError."""
+        """Reads the TLS files. Raises StartError. `origins`: of web pages that may connect by WebSocket, besides our own."""
         self.local: tuple[Endpoint, ...] = ()
         """Where we listen, with the ports that the kernel gave."""
         self.counts: Counter[str] = Counter()
@@ -59,11 +62,13 @@ class Transports:
         self._settings = settings
         self._contexts = tls.load(settings)
         self._limits = limits
+        self._origins = tuple(origins)
         self._udp: dict[Addr, SipSocket] = {}
         self._servers: list[asyncio.Server] = []
-        self._flows: defaultdict[Flow, list[Connection]] = defaultdict(list)
+        self._websockets: list[WebSocketListener] = []
+        self._flows: defaultdict[Flow, list[Stream]] = defaultdict(list)
         self._sources: Counter[str] = Counter()
-        self._closing: set[Connection] = set()
+        self._closing: set[Stream] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._released = asyncio.Event()
         self._shut = False
@@ -78,7 +83,7 @@ class Transports:
                 self._udp[sip.local] = sip
                 bound = sip.local
             else:
-                if endpoint.transport == "tls" and self._contexts.server is None:
+                if endpoint.transport in SECURE and self._contexts.server is None:
                     raise StartError(f"cannot listen on {endpoint}: set sip.tls.certificate and sip.tls.key")
                 bound = await self._listen(endpoint)
             self.local += (replace(endpoint, addr=bound),)
@@ -86,6 +91,9 @@ class Transports:
     async def _listen(self, endpoint: Endpoint) -> Addr:
         sock = listening(endpoint)
         bound = addressed(sock)
+        if endpoint.transport in ("ws", "wss"):
+            await self._listen_for_websockets(endpoint.transport, sock, bound)
+            return bound
 
         def accept() -> Connection:
             # The peer is not known yet; the connection fills it in.
@@ -95,11 +103,19 @@ class Transports:
         self._servers.append(await asyncio.get_running_loop().create_server(accept, sock=sock))
         return bound
 
+    async def _listen_for_websockets(self, transport: str, sock: socket.socket, bound: Addr) -> None:
+        context = self._contexts.server if transport == "wss" else None
+        if context is not None:
+            tls.follow(context, lambda: self._contexts)
+        found = WebSocketListener(self, transport, bound, self._limits, self._origins)
+        self._websockets.append(found)
+        await found.open(sock, context)
+
     def reload(self) -> None:
         """Read the TLS files again, for connections from now on. StartError when they are not usable: the old ones then stay in force."""
         contexts = tls.load(self._settings)
-        if contexts.server is None and any(endpoint.transport == "tls" for endpoint in self.local):
-            raise StartError("sip.tls.certificate cannot be taken away while listening on tls://")
+        if contexts.server is None and any(endpoint.transport in SECURE for endpoint in self.local):
+            raise StartError("sip.tls.certificate cannot be taken away while listening on tls:// or wss://")
         self._contexts = contexts
 
     async def aclose(self) -> None:
@@ -118,6 +134,8 @@ class Transports:
         for connection in self._closing:
             connection.abort()
         await self._all_released()
+        for websocket in self._websockets:
+            await websocket.aclose()
         for sip in self._udp.values():
             sip.close()
 
@@ -152,6 +170,11 @@ class Transports:
             self._send_udp(data, flow)
             return
         connection = self._usable(flow, name)
+        if connection is None and flow.is_one_way:
+            self.counts["websocket-gone"] += 1
+            if not data.startswith(b"SIP/"):
+                self._refuse(flow, "its WebSocket is gone")
+            return
         if connection is None and data.startswith(b"SIP/"):
             anew = _flow_of_response(data, flow)
             if anew is None:
@@ -171,7 +194,7 @@ class Transports:
         else:
             sip.send(data, flow)
 
-    def _usable(self, flow: Flow, name: str) -> Connection | None:
+    def _usable(self, flow: Flow, name: str) -> Stream | None:
         # A server that proved one domain is not believed to be another (RFC 5923 9.1). Who dialled us did not have to prove any.
         fitting = (found for found in self._flows.get(flow, ()) if not (found.name and name) or found.name == name)
         return next(fitting, None)
@@ -203,7 +226,7 @@ class Transports:
 
     # -- what connections tell (Owner) -------------------------------------------------------------------------------------------------
 
-    def arrived(self, connection: Connection) -> bool:
+    def arrived(self, connection: Stream) -> bool:
         """A peer connected."""
         source = connection.flow.remote[0]
         if self._shut or self._sources.total() >= self._limits.connections or self._sources[source] >= self._limits.per_source:
@@ -213,7 +236,7 @@ class Transports:
         self._flows[connection.flow].append(connection)
         return True
 
-    def message(self, data: bytes, connection: Connection) -> None:
+    def message(self, data: bytes, connection: Stream) -> None:
         """A whole message came."""
         self._received(data, connection.flow)
 
@@ -222,7 +245,7 @@ class Transports:
         if self._malformed is not None and broken.head:
             self._malformed(broken.head, broken.error, connection.flow)
 
-    def lost(self, connection: Connection, reason: str, *, failed: bool) -> None:
+    def lost(self, connection: Stream, reason: str, *, failed: bool) -> None:
         """A connection is gone. What a stale one swallowed goes by a new one: octets that come twice are a retransmission to the peer."""
         self._forget(connection)
         self.counts[reason.partition(":")[0]] += 1
@@ -237,12 +260,12 @@ class Transports:
         for data in lost:
             fresh.send(data)
 
-    def released(self, connection: Connection) -> None:
+    def released(self, connection: Stream) -> None:
         """Its socket is closed."""
         self._closing.discard(connection)
         self._released.set()
 
-    def _forget(self, connection: Connection) -> None:
+    def _forget(self, connection: Stream) -> None:
         found = self._flows.get(connection.flow, [])
         if connection in found:
             found.remove(connection)

@@ -12,6 +12,11 @@ from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.uri import bracketed, parse_host_port
 
 TRANSPORTS: Final = ("udp", "tcp", "tls")
+"""By which we listen and dial."""
+LISTENED: Final = (*TRANSPORTS, "ws", "wss")
+"""By which we listen: a WebSocket is only ever opened by a client (RFC 7118)."""
+SECURE: Final = ("tls", "wss")
+_PORTS: Final = {"tls": 5061, "ws": 80, "wss": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +30,8 @@ class Endpoint:
     def parse(cls, text: str) -> Endpoint:
         """`tls://[::1]:5061` and the like, port 0 for any. ValueError says what is wrong in one line."""
         transport, parted, rest = text.partition("://")
-        if not parted or transport not in TRANSPORTS:
-            raise ValueError(f"{text!r} must begin with udp://, tcp:// or tls://")
+        if not parted or transport not in LISTENED:
+            raise ValueError(f"{text!r} must begin with udp://, tcp://, tls://, ws:// or wss://")
         try:
             host, port = parse_host_port(rest)
             ip_address(host)
@@ -35,7 +40,7 @@ class Endpoint:
                 f"{text!r} needs an IP address and a port, as in {transport}://127.0.0.1:5060 or {transport}://[::1]:5060"
             ) from error
         if port is None:
-            raise ValueError(f"{text!r} needs a port, as in {transport}://{bracketed(host)}:{5061 if transport == 'tls' else 5060}")
+            raise ValueError(f"{text!r} needs a port, as in {transport}://{bracketed(host)}:{_PORTS.get(transport, 5060)}")
         return cls(transport, (host, port))
 
     @property

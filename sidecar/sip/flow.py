@@ -9,7 +9,7 @@ from sidecar.clocks import Addr
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One pair of endpoints on one transport: `udp`, `tcp` or `tls`. Hosts are IP literals without brackets."""
+    """One pair of endpoints on one transport: `udp`, `tcp`, `tls`, `ws` or `wss`. Hosts are IP literals without brackets."""
 
     transport: str
     local: Addr
@@ -23,3 +23,8 @@ class Flow:
     def reliable(self) -> bool:
         """Whether the transport itself delivers or fails, so that the transaction timers A, D, E, G, I, J and K need not."""
         return self.transport != "udp"
+
+    @property
+    def is_one_way(self) -> bool:
+        """Only the peer can connect, whatever its Contact says (RFC 7118 5): all that is for it goes by the connection that it made."""
+        return self.transport in ("ws", "wss")

@@ -11,7 +11,7 @@ from sidecar.sip.headers import split_list
 from sidecar.sip.message import Request
 
 DEFAULT_PORT: Final = 5060
-DEFAULT_TLS_PORT: Final = 5061
+_DEFAULT_PORTS: Final = {"tls": 5061, "ws": 80, "wss": 443}
 
 
 def stamp_via(request: Request, flow: Flow) -> None:
@@ -26,8 +26,8 @@ def stamp_via(request: Request, flow: Flow) -> None:
 
 
 def default_port(transport: str) -> int:
-    """The port where a URI or Via names none (19.1.2)."""
-    return DEFAULT_TLS_PORT if transport == "tls" else DEFAULT_PORT
+    """The port where a URI or Via names none (19.1.2, RFC 7118 5.2.4)."""
+    return _DEFAULT_PORTS.get(transport, DEFAULT_PORT)
 
 
 def way_back(via: Via, flow: Flow) -> Flow:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,7 +19,7 @@ from tests.e2e.test_baresip import HOST, talking
 from tests.e2e.test_kamailio import issued, kind
 from tests.e2e.test_transports import quiet, traces
 from tests.support.kamailio import Certificates
-from tests.support.product import Product, free_port, loopback, running, until
+from tests.support.product import Product, free_port, get_json, loopback, running, until
 from tests.support.softphone import Softphone, softphone
 
 pytestmark = pytest.mark.peer
@@ -51,6 +55,7 @@ class Stage:
     agent: Softphone
     number: str
     """What the caller dials."""
+    authority: trustme.CA
 
 
 @pytest.fixture
@@ -77,7 +82,7 @@ def stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
             }
             sidecar = stack.enter_context(running("sidecar", tmp_path / "sidecar", settings))
             address = sidecar.event("ready")["sip"][0].partition("://")[2]
-            return Stage(sidecar, caller, agent, f"sip:agent@{address};transport={near.transport}")
+            return Stage(sidecar, caller, agent, f"sip:agent@{address};transport={near.transport}", authority)
 
         yield set_up
 
@@ -179,3 +184,65 @@ def accepted_offers(folder: Path) -> int:
     """How many re-INVITEs and UPDATEs were answered with 200."""
     texts = [fact["text"] for trace in traces(folder) for fact in trace if fact["kind"] == "sip_message" and fact["direction"] == "out"]
     return sum(text.startswith("SIP/2.0 200") and ("INVITE\r\n" in text or "UPDATE\r\n" in text) for text in texts)
+
+
+def test_renewed_certificates_count_for_new_connections_and_a_live_call_goes_on(
+    stage: Callable[..., Stage], tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("scenario", ("certificates renewed by SIGHUP in a call", "tls → tls", "pjsua2 → pjsua2"))
+    scene = stage(Side(PJSUA, "tls"), Side(PJSUA, "tls"))
+    sidecar, address = scene.sidecar, scene.number.partition("@")[2].partition(";")[0]
+    files = tmp_path / "sidecar-tls"
+    scene.caller.command("dial", to=scene.number)
+    scene.agent.wait_for("confirmed")
+    talking(sidecar)
+    before, connections = shown(address, tmp_path / "alice-tls"), connections_of(sidecar)
+
+    (files / "kept.pem").write_bytes((files / "chain.pem").read_bytes())
+    (files / "chain.pem").write_text("no certificate")
+    sidecar.process.send_signal(signal.SIGHUP)
+    assert "not a certificate with its unencrypted key" in sidecar.event("configuration refused")["detail"]
+    assert shown(address, tmp_path / "alice-tls") == before
+
+    issued(scene.authority, files, address.partition(":")[0])
+    sidecar.process.send_signal(signal.SIGHUP)
+    sidecar.event("configuration reloaded")
+    assert shown(address, tmp_path / "alice-tls") != before
+
+    talking(sidecar)
+    assert connections_of(sidecar) == connections
+    scene.agent.command("hang-up")
+    scene.caller.wait_for("disconnected")
+    quiet(sidecar)
+    scene.caller.command("dial", to=scene.number)
+    scene.agent.wait_for("confirmed", count=2)
+    scene.caller.command("hang-up")
+    scene.agent.wait_for("disconnected", count=2)
+    assert sidecar.faults == []
+
+
+def shown(address: str, client: Path) -> bytes | None:
+    """The certificate that a new connection is shown, once OPTIONS was answered on it."""
+    host, _, port = address.partition(":")
+    context = ssl.create_default_context(cafile=str(client / "ca.pem"))
+    context.load_cert_chain(client / "chain.pem", client / "key.pem")
+    lines = [
+        f"OPTIONS sip:{address} SIP/2.0",
+        f"Via: SIP/2.0/TLS {HOST}:5061;branch=z9hG4bK{os.urandom(8).hex()}",
+        "Max-Forwards: 70",
+        f"From: <sip:probe@{HOST}>;tag=1",
+        f"To: <sip:{address}>",
+        f"Call-ID: {os.urandom(8).hex()}",
+        "CSeq: 1 OPTIONS",
+        "Content-Length: 0",
+    ]
+    with socket.create_connection((host, int(port)), 10) as plain, context.wrap_socket(plain, server_hostname=host) as stream:
+        stream.sendall("\r\n".join([*lines, "", ""]).encode())
+        assert stream.recv(65536).startswith(b"SIP/2.0 200")
+        return stream.getpeercert(binary_form=True)
+
+
+def connections_of(sidecar: Product) -> set[str]:
+    """The phones' TLS connections, by the far end."""
+    state = get_json(sidecar.event("ready")["admin"] + "/v1/state")
+    return {peer["remote"] for peer in state["transports"]["peers"]}

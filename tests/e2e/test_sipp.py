@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from tests.support.sipp import SPEECH_PACKETS, Figures, Sipp
 pytestmark = pytest.mark.peer
 
 HOLD_MS = 2000
+KINDS = {"udp": socket.SOCK_DGRAM, "tcp": socket.SOCK_STREAM}
 BLOCKS_A_TRACE = 20
 """What the spool knows of a trace that waits, in blocks of the interpreter's allocator."""
 
@@ -42,7 +44,7 @@ class Bench:
     def sip(self) -> str:
         """host:port of the sidecar."""
         address: str = self.sidecar.event("ready")["sip"][0]
-        return address.removeprefix("udp://")
+        return address.partition("://")[2]
 
     def admin(self, path: str) -> Any:
         return get_json(self.sidecar.event("ready")["admin"] + path)
@@ -73,13 +75,13 @@ class Bench:
 
 
 @contextmanager
-def bench(folder: Path, *, besides: dict[str, Any] | None = None, **route: Any) -> Iterator[Bench]:
-    """`besides`: further settings of the sidecar."""
+def bench(folder: Path, *, besides: dict[str, Any] | None = None, near: str = "udp", far: str = "udp", **route: Any) -> Iterator[Bench]:
+    """`besides`: further settings of the sidecar; `near` and `far`: the transports of its legs."""
     caller, host, edge = loopback(), loopback(), loopback()
-    edge_port = free_port(edge)
+    edge_port = free_port(edge, KINDS[far])
     settings = {
-        "sip": {"listen": [f"udp://{host}:{free_port(host)}"]},
-        "routes": [{"name": "agent", "target": f"sip:agent@{edge}:{edge_port}", **route}],
+        "sip": {"listen": [f"{way}://{host}:{free_port(host, KINDS[way])}" for way in dict.fromkeys((near, far))]},
+        "routes": [{"name": "agent", "target": f"sip:agent@{edge}:{edge_port};transport={far}", **route}],
         "control": {"url": f"http://{host}:9"},
         "spool": {"path": "spool"},
         "admin": {"listen": f"{host}:0"},

@@ -6,8 +6,10 @@ import pytest
 
 from sidecar.b2bua import effects as e
 from sidecar.identity.digest import Credentials
+from sidecar.sip.flow import Flow
 from sidecar.sip.message import Request
-from tests.core.b2bua.harness import ANSWER, OFFER, Bench, Party
+from sidecar.sip.targets import Target
+from tests.core.b2bua.harness import ANSWER, OFFER, SIDECAR, Bench, Party
 from tests.core.b2bua.types import Make
 
 WHO = pytest.mark.parametrize("who", ["caller", "edge"])
@@ -182,3 +184,32 @@ def test_a_delayed_offer_that_is_challenged_still_gets_its_answer(make: Make) ->
     assert ack.headers.get("Authorization") == again.headers.get("Authorization")
     assert b"m=audio 10002 " in ack.body
     bench.hang_up(bench.caller)
+
+
+@WHO
+@pytest.mark.parametrize("method", ["INFO", "BYE"])
+def test_a_request_inside_a_call_goes_to_the_next_server_of_its_next_hop(make: Make, who: str, method: str) -> None:
+    """RFC 3263 4.3 holds for every request: a Contact may be a name that several servers stand for."""
+    second = ("192.0.2.99", 5070)
+    bench = make(names={})
+    asks, answers = ends(bench, who)
+    bench.names["cluster.example"] = (Target("udp", "cluster.example", *answers.addr), Target("udp", "cluster.example", *second))
+    other = Party(bench, second, "second")
+    cluster = "<sip:here@cluster.example>"
+    sent = bench.invite(contact=cluster if who == "edge" else "")
+    got = bench.edge.request("INVITE")
+    bench.edge.reply(got, 200, body=ANSWER, contact=cluster if who == "caller" else None)
+    bench.caller.ack(sent, bench.caller.response(200))
+    bench.edge.request("ACK")
+    asks.ask(method)
+    answers.request(method)
+    bench.engine.transport_failed(Flow("udp", SIDECAR, answers.addr), bench.clock.now, "connection refused")
+    bench.pump()
+    heard = other.request(method)
+    assert heard.uri == cluster.strip("<>")
+    other.reply(heard, 200)
+    asks.response(200)
+    if method == "INFO":
+        bench.caller.ask("BYE")
+        bench.edge.reply(bench.edge.request("BYE"), 200)
+        bench.caller.response(200)

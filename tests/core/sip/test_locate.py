@@ -94,7 +94,7 @@ def test_an_endpoint_reads_as_it_was_written(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("sctp://127.0.0.1:5060", "must begin with udp://, tcp:// or tls://"),
+        ("sctp://127.0.0.1:5060", "must begin with udp://, tcp://, tls://, ws:// or wss://"),
         ("127.0.0.1:5060", "must begin with"),
         ("tls://127.0.0.1", "needs a port, as in tls://127.0.0.1:5061"),
         ("udp://localhost:5060", "needs an IP address"),

@@ -1,0 +1,187 @@
+"""SIP over WebSocket, as a server (RFC 7118): each message of a WebSocket is one SIP message. Who called so cannot be called back."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from urllib.parse import urlsplit
+
+from aiohttp import WSMsgType, web
+
+from sidecar.clocks import Addr
+from sidecar.net.tcp import UNREAD, Owner, StreamLimits, tune
+from sidecar.sip.flow import Flow
+from sidecar.sip.message import MAX_OCTETS
+from sidecar.sip.stream import PING, PONG
+from sidecar.sip.uri import bracketed
+
+SUBPROTOCOL = "sip"
+HEARTBEAT = 30.0
+"""Seconds between pings of the WebSocket; a peer whose pong does not come is gone (RFC 7118 6)."""
+_GOODBYE = 1.0
+
+
+class WebSocketPeer:
+    """One peer's WebSocket. The same to its owner as a TCP connection that was accepted.
+
+    Invariant: `lost` is told exactly once, and nothing is told after it but `released`.
+    """
+
+    name = ""
+    outgoing = False
+    again = False
+
+    def __init__(self, owner: Owner, flow: Flow, limits: StreamLimits, stream: web.WebSocketResponse, request: web.BaseRequest) -> None:
+        self.flow = flow
+        self.heard = False
+        self.unheard: list[bytes] = []
+        """The newest messages that left since the peer was last heard from."""
+        self._owner = owner
+        self._limits = limits
+        self._stream = stream
+        self._request = request
+        self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._unsent = 0
+        self._gone = False
+
+    def describe(self) -> dict[str, object]:
+        """Where it leads and how it is, for the admin API."""
+        return {
+            "transport": self.flow.transport,
+            "remote": f"{bracketed(self.flow.remote[0])}:{self.flow.remote[1]}",
+            "made_by": "peer",
+            "established": not self._gone,
+            "unsent": self._unsent,
+            "tls": None,
+        }
+
+    # -- towards the peer --------------------------------------------------------------------------------------------------------------
+
+    def send(self, data: bytes) -> None:
+        """Put a message in the queue to the peer."""
+        if self._gone:
+            return
+        self.unheard = [*self.unheard, data][-self._limits.unheard :]
+        self._put(data)
+        if self._unsent > self._limits.unsent:
+            self._tell_lost(UNREAD, failed=True)
+            self.abort()
+
+    def close(self, reason: str) -> None:
+        """End the connection once what was sent has left."""
+        if not self._gone:
+            self._tell_lost(reason, failed=False)
+            self._waiting.put_nowait(None)
+
+    def abort(self) -> None:
+        """Do not wait any longer for what `close` still had to bring over."""
+        if (transport := self._request.transport) is not None:
+            transport.abort()
+
+    def unsent_messages(self) -> list[bytes]:
+        """What was to be brought over and of which nothing is known."""
+        return list(self.unheard)
+
+    def _put(self, data: bytes) -> None:
+        self._unsent += len(data)
+        self._waiting.put_nowait(data)
+
+    async def _write(self) -> None:
+        try:
+            while (data := await self._waiting.get()) is not None:
+                try:
+                    await self._stream.send_str(data.decode())
+                except UnicodeDecodeError:
+                    await self._stream.send_bytes(data)  # RFC 7118 4.2: text or binary, as the message is
+                self._unsent -= len(data)
+            await self._stream.close()
+        except ConnectionError:
+            self.abort()  # the reader ends, and tells
+
+    # -- from the peer -----------------------------------------------------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """Read until the end."""
+        writing = asyncio.create_task(self._write(), name=f"websocket {self.flow.remote[0]}")
+        try:
+            async for message in self._stream:
+                if self._gone:
+                    break
+                if message.type is WSMsgType.TEXT:
+                    self._take(message.data.encode("utf-8", "surrogateescape"))
+                elif message.type is WSMsgType.BINARY:
+                    self._take(message.data)
+        finally:
+            if not self._gone:
+                self._tell_lost("closed by the peer", failed=bool(self.unheard))
+                writing.cancel()
+            await asyncio.wait([writing], timeout=_GOODBYE)
+            writing.cancel()
+            self._owner.released(self)
+
+    def _take(self, data: bytes) -> None:
+        self.heard = True
+        self.unheard.clear()
+        if data == PING:
+            self._put(PONG)
+        else:
+            self._owner.message(data, self)
+
+    def _tell_lost(self, reason: str, *, failed: bool) -> None:
+        self._gone = True
+        self._owner.lost(self, reason, failed=failed)
+
+
+class WebSocketListener:
+    """One `ws://` or `wss://` address."""
+
+    def __init__(self, owner: Owner, transport: str, bound: Addr, limits: StreamLimits, origins: tuple[str, ...]) -> None:
+        """`origins`: pages of other sites that may connect, as browsers name them (RFC 6454)."""
+        self._owner = owner
+        self._transport = transport
+        self._bound = bound
+        self._limits = limits
+        self._origins = origins
+        app = web.Application()
+        app.router.add_get("/{path:.*}", self._serve)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GOODBYE)
+
+    async def open(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
+        """Take connections."""
+        await self._runner.setup()
+        await web.SockSite(self._runner, sock, ssl_context=context).start()
+
+    async def aclose(self) -> None:
+        """Take no more, and end those that are left."""
+        await self._runner.cleanup()
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        stream = web.WebSocketResponse(protocols=(SUBPROTOCOL,), max_msg_size=MAX_OCTETS, heartbeat=HEARTBEAT, compress=False)
+        if not stream.can_prepare(request).ok:
+            return web.Response(status=426, headers={"Upgrade": "websocket"}, text="this address speaks SIP over WebSocket\n")
+        if SUBPROTOCOL not in (part.strip() for part in request.headers.get("Sec-WebSocket-Protocol", "").split(",")):
+            return web.Response(status=400, text="RFC 7118 4.1: the subprotocol sip is missing\n")
+        if not self._is_welcome(request):
+            return web.Response(status=403, text="pages of this origin may not connect; sip.origins lists those that may\n")
+        transport = request.transport
+        peer = None if transport is None else transport.get_extra_info("peername")
+        if transport is None or not peer:
+            return web.Response(status=400)
+        tune(transport.get_extra_info("socket"), self._limits)
+        found = WebSocketPeer(self._owner, Flow(self._transport, self._bound, (peer[0], peer[1])), self._limits, stream, request)
+        if not self._owner.arrived(found):
+            return web.Response(status=503)
+        try:
+            await stream.prepare(request)
+        except ConnectionError:
+            self._owner.lost(found, "closed during the handshake", failed=False)
+            self._owner.released(found)
+            return stream
+        await found.serve()
+        return stream
+
+    def _is_welcome(self, request: web.Request) -> bool:
+        """RFC 6455 10.2: a browser names the page's origin. Another site's page must not call from its visitor's trusted address."""
+        origin = request.headers.get("Origin")
+        return origin is None or origin in self._origins or urlsplit(origin).netloc == request.host
