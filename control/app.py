@@ -27,7 +27,7 @@ from control.api.state import STATE, State
 from control.clock import SECOND, now_us
 from control.config import ControlConfig, Inject, load, split_address
 from control.contract.logs import name_trace
-from control.delivery import outbox, sweeper, webhook
+from control.delivery import outbox, sweeper, upload, webhook
 from control.delivery.destination import Destination
 from control.delivery.tuner import Tuner
 from control.delivery.worker import Worker
@@ -41,7 +41,8 @@ from control.store import Store, open_store
 from control.store.announce import Hook
 from control.store.live import Listener
 from control.store.recordings import Recordings
-from control.store.vault import open_vault
+from control.store.uploads import UploadPolicy
+from control.store.vault import Vault, open_vault
 from control.web.pages import add_pages
 
 log = structlog.get_logger()
@@ -81,17 +82,18 @@ def create_app(config: ControlConfig) -> web.Application:
 async def _running(config: ControlConfig, access: Access) -> AsyncIterator[State]:
     """Store, outbox workers and sweeper; on exit the tasks end before the store closes."""
     store = await open_store(config)
+    store.uploads = UploadPolicy(config.evaluator.upload.kinds, upload.DESTINATION, upload.KIND)
     store.hooks = tuple(Hook(webhook.destination(hook.url), frozenset(hook.events)) for hook in config.webhooks)
     try:
         vault = open_vault(config)
         await access.attach(store, vault)
         broker = Broker()
         async with AsyncExitStack() as sessions:
-            workers = await _workers(config, store, access, broker, sessions)
+            recordings = Recordings(config.recordings.path, config.recordings.max_mb_each * 1_000_000)
+            workers = await _workers(config, store, access, broker, sessions, vault, recordings)
             if store.single_process:
                 await outbox.release_leases(store, now_us())
             await outbox.abandon(store, workers.destinations, now_us())
-            recordings = Recordings(config.recordings.path, config.recordings.max_mb_each * 1_000_000)
             fleet, intake = Fleet(store, vault, openapi.version_of_product()), Intake(store, _us(config.enrich_wait_s))
             await fleet.start()
             state = State(config, store, vault, workers, access, broker, failures={}, intake=intake, fleet=fleet, recordings=recordings)
@@ -103,25 +105,34 @@ async def _running(config: ControlConfig, access: Access) -> AsyncIterator[State
         await store.close()
 
 
-async def _workers(config: ControlConfig, store: Store, access: Access, broker: Broker, sessions: AsyncExitStack) -> Workers:
-    """One worker for the evaluator and one for each webhook. `sessions` closes what they send with."""
+async def _workers(
+    config: ControlConfig, store: Store, access: Access, broker: Broker, sessions: AsyncExitStack, vault: Vault, recordings: Recordings
+) -> Workers:
+    """One worker for the evaluator, one for recordings and one for each webhook. `sessions` closes what they send with."""
     waits = outbox.Patience(_us(config.enrich_wait_s), _us(config.enrich_max_s))
     timeout_s = config.evaluator.timeout_s
 
     def worker(name: str, destination: Destination, key_of: Callable[[bytes | None], str | None], timeout_s: float) -> Worker:
         lease_s = timeout_s + _LEASE_MARGIN_S
-        return Worker(store, name, destination, key_of, owner=store.name, waits=waits, lease_s=lease_s, changed=broker.call_changed)
+        told = broker.call_changed
+        return Worker(store, name, destination, key_of, owner=store.name, waits=waits, lease_s=lease_s, changed=told, seal=vault.seal)
 
     connector = aiohttp.TCPConnector(resolver=NoMetadata(DefaultResolver()))
     session = await sessions.enter_async_context(aiohttp.ClientSession(connector=connector, auto_decompress=True))
     tuner = Tuner(session, config.evaluator.base_url, timeout_s, _now)
-    hooks: list[Worker] = []
+
+    async def outward(*, allow_private: bool) -> aiohttp.ClientSession:
+        resolver = (NoMetadata if allow_private else PublicOnly)(DefaultResolver())
+        return await sessions.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver)))
+
+    private = config.evaluator.upload.allow_private
+    uploader = upload.Uploader(await outward(allow_private=private), recordings, _now, allow_private=private)
+    others = [worker(upload.DESTINATION, uploader, vault.open, upload.TIMEOUT_S)]
     for hook in config.webhooks:
-        resolver = (NoMetadata if hook.allow_private else PublicOnly)(DefaultResolver())
-        own = await sessions.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver)))
+        own = await outward(allow_private=hook.allow_private)
         receiver = webhook.Webhook(own, hook.url, hook.key, _WEBHOOK_S, _now)
-        hooks.append(worker(webhook.destination(hook.url), receiver, lambda _: None, _WEBHOOK_S))
-    return Workers(worker(DESTINATION, tuner, access.delivery_key, timeout_s), hooks)
+        others.append(worker(webhook.destination(hook.url), receiver, lambda _: None, _WEBHOOK_S))
+    return Workers(worker(DESTINATION, tuner, access.delivery_key, timeout_s), others)
 
 
 @asynccontextmanager

@@ -86,6 +86,19 @@ class Token(_Section):
         return self.token.get_secret_value() if self.token is not None else ""
 
 
+class Upload(_Section):
+    """Which recordings the evaluator is offered. An agent that brings its own recording goes before."""
+
+    calls: Literal["simulations", "all", "none"] = "simulations"
+    allow_private: bool = False
+    """Lets the evaluator's form lead to this machine or the network inside, which is refused otherwise."""
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Kinds of calls."""
+        return frozenset({"simulations": ("simulation",), "all": ("simulation", "production"), "none": ()}[self.calls])
+
+
 class Evaluator(_Section):
     """Where reports go. What is null here is taken from the agent's own request and kept encrypted until delivered."""
 
@@ -96,6 +109,7 @@ class Evaluator(_Section):
     workspace_id: int | None = None
     agent_id: str | None = None
     timeout_s: float = Field(default=30.0, gt=0, le=300)
+    upload: Upload = Field(default_factory=Upload)
 
     @field_validator("base_url")
     @classmethod

@@ -199,6 +199,14 @@ class Sidecar:
         self._pump()
         return found
 
+    def capture(self, call: str) -> bool:
+        """Keep the packets of a live call from now on; False when there is none of this id."""
+        session = self.sessions.get(call)
+        if session is None or session.ended is not None:
+            return False
+        session.capture()
+        return True
+
     @property
     def listening(self) -> list[str]:
         """The SIP addresses, as `udp://host:port`, with the real ports where the configuration says 0."""
@@ -319,8 +327,9 @@ class Sidecar:
                     self.pool,
                     self._media_host,
                     clock=self.fleet.clock() if self.fleet is not None else None,
-                    record=effect.route in self.config.recorded,
                     accurate=effect.route in self.config.accurate,
+                    record=self.config.recorded.get(effect.route),
+                    capture=effect.route in self.config.captured,
                     secured=effect.route in self.config.secured,
                 )
                 self.idle.clear()

@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from control.contract import settings
+from control.contract.call import RecordingFormat
 from control.contract.routing import IdentityRules, RouteSent, Snapshot
 from sidecar.analysis import extra
 from sidecar.clocks import Addr
@@ -285,7 +286,8 @@ class Route(Section):
     password_file: Path | None = None
     platform: str = "generic"
     simulation: Literal["auto", "always", "never"] = "auto"
-    record: bool | None = None
+    record: bool | RecordingFormat | None = None
+    capture: bool | None = None
     detector: Literal["default", "accurate"] | None = None
     srtp: Literal["pass", "plain", "srtp"] = "pass"
     identity: IdentityPolicy = IdentityPolicy()
@@ -335,7 +337,8 @@ class MediaSection(Section):
 
     ports: tuple[int, int] = (30000, 39999)
     engine: Literal["embedded"] = "embedded"
-    record: bool = False
+    record: bool | RecordingFormat = False
+    capture: bool = False
     detector: Literal["default", "accurate"] = "default"
 
     @field_validator("ports")
@@ -508,9 +511,15 @@ class SidecarConfig(BaseSettings):
         return self
 
     @property
-    def recorded(self) -> frozenset[str]:
-        """Names of the routes whose calls are recorded."""
-        return frozenset(r.name for r in self.routes if (self.media.record if r.record is None else r.record))
+    def recorded(self) -> dict[str, RecordingFormat]:
+        """The routes whose calls are recorded, and in which form."""
+        wanted = {r.name: self.media.record if r.record is None else r.record for r in self.routes}
+        return {name: "wav" if form is True else form for name, form in wanted.items() if form is not False}
+
+    @property
+    def captured(self) -> frozenset[str]:
+        """Names of the routes whose calls' packets are kept."""
+        return frozenset(r.name for r in self.routes if (self.media.capture if r.capture is None else r.capture))
 
     @property
     def accurate(self) -> frozenset[str]:

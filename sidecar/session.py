@@ -9,15 +9,16 @@ from datetime import UTC, datetime
 from secrets import token_bytes
 from typing import Protocol
 
-from control.contract.call import ClockOffset, RelayDelay, Turn
+from control.contract.call import ClockOffset, RecordingFormat, RelayDelay, Turn
 from sidecar.admin import LiveCall
-from sidecar.analysis.work import Accurate, Answered, Ended, Hold, Negotiated, Record, Work
+from sidecar.analysis.work import Accurate, Answered, Captured, Ended, Hold, Negotiated, Record, Work
 from sidecar.b2bua import effects as e
 from sidecar.b2bua.call import Call
 from sidecar.b2bua.legs import PortPairs
 from sidecar.clocks import Mono
 from sidecar.media.codec import STATIC, Codec
 from sidecar.media.tap import Ring
+from sidecar.media.wire import Wire
 from sidecar.net.clock import mono, wall
 from sidecar.net.rtp import MediaLine, PortPool
 from sidecar.sip import sdp
@@ -48,14 +49,16 @@ class Session:
         advertised: Callable[[str, str], str],
         *,
         clock: ClockOffset | None = None,
-        record: bool = False,
+        record: RecordingFormat | None = None,
+        capture: bool = False,
         accurate: bool = False,
         secured: bool = False,
     ) -> None:
         """`advertised` says for an address of ours under which host the party at another address knows it.
 
-        `clock`: control's clock against ours, if it is known. `record`: the call's audio is kept. `accurate`: speech is found by the
-        neural detector. `secured`: SRTP ends here, so packets are opened and sealed on their way.
+        `clock`: control's clock against ours, if it is known. `record`: the form in which the call's audio is kept. `capture`: its
+        packets are kept. `accurate`: speech is found by the neural detector. `secured`: SRTP ends here, so packets are opened and sealed
+        on their way.
         """
         self._secured = secured
         self.call = call
@@ -79,7 +82,8 @@ class Session:
         self._b_leg_call_ids: dict[str, None] = {}
         self._platform_ids: dict[str, None] = {}
         self._agent_media: tuple[str, ...] = ()
-        self._inbox: list[Work] = [*([Record()] if record else []), *([Accurate()] if accurate else [])]
+        self._inbox: list[Work] = [*([Record(record)] if record is not None else []), *([Accurate()] if accurate else [])]
+        self._wire = Wire(RING_CAPACITY) if capture else None
         self._lines_due: list[bytes] = []
         self._refused = 0
         self._relay_delay = RelayDelay()
@@ -120,6 +124,8 @@ class Session:
             former.close()
         line = MediaLine(self._pool, hosts, self._loop, self._ring if m_line == self._measured_line else None, secured=self._secured)
         self._lines[m_line] = line
+        if self._wire is not None and m_line == self._measured_line:
+            line.capture(self._wire)
         self._hosts = {"A": hosts[0], "B": hosts[1]}
         random = (token_bytes(KEY_OCTETS), token_bytes(KEY_OCTETS)) if self._secured else (b"", b"")
         return PortPairs(line.ports("A"), line.ports("B"), random)
@@ -130,6 +136,7 @@ class Session:
         if line is None:
             return
         description = fact.line
+        line.shown(fact.leg, self._advertised(self._hosts[fact.leg], fact.signalling_host))
         rtp = (description.address, description.port)
         # RFC 5761: with rtcp-mux RTCP shares the RTP port, which the relay forwards anyway.
         line.negotiated(fact.leg, rtp, description.rtcp, fact.signalling_host)
@@ -151,6 +158,15 @@ class Session:
         self._lines_due.append(self._recorder.media_opened(fact.leg, name, local, rtp, now, wall()))
 
     # -- analysis ----------------------------------------------------------------------------------------------------------------------
+
+    def capture(self) -> bool:
+        """Keep the packets of the call's audio from now on; False where they are kept already."""
+        if self._wire is not None:
+            return False
+        self._wire = Wire(RING_CAPACITY)
+        if self._measured_line in self._lines:
+            self._lines[self._measured_line].capture(self._wire)
+        return True
 
     def work(self) -> list[Work]:
         """Everything that the analysis has not seen yet, in the order in which it happened."""
@@ -193,6 +209,9 @@ class Session:
         if self._pool.forwarder is not None:
             self._pool.forwarder.gather()
         self._inbox.extend(self._ring.drain())
+        if self._wire is not None and (packets := self._wire.drain()):
+            legs = frozenset(self._lines[self._measured_line].shielded) if self._measured_line in self._lines else frozenset()
+            self._inbox.append(Captured(packets, wall() - mono(), legs, self._wire.dropped))
 
     # -- the end -----------------------------------------------------------------------------------------------------------------------
 

@@ -55,6 +55,11 @@ class Steering:
         log.info("hang-up ordered", call=call, by=by)
         return self._sidecar.hang_up(call, o.ordered(by))
 
+    def capture(self, call: str, by: str) -> bool:
+        """Keep the packets of a live call."""
+        log.info("capture ordered", call=call, by=by)
+        return self._sidecar.capture(call)
+
     def drain(self) -> int:
         """Take no new call, stop when the live ones have ended."""
         log.info("drain ordered")

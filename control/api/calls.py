@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,6 +15,7 @@ from control.api.parameters import CallFilter, CallQuery, CurrentQuery, ExportQu
 from control.api.problems import Problem
 from control.api.spans import told_spans
 from control.api.state import STATE
+from control.contract import capture
 from control.contract import facts as f
 from control.contract.answers import CallPage, Identity, Ladder, Message, Messages, Note, Spans, Summary, Timeline
 from control.contract.call import Call
@@ -22,6 +23,9 @@ from control.contract.fold import on_our_clock
 from control.contract.redact import redact_correlation, token_of
 from control.ingest.facts import documents, trace
 from control.store import Store
+from control.store.recordings import AUDIO
+
+_PCAP = "application/vnd.tcpdump.pcap"
 
 
 async def list_calls(request: web.Request, query: CallQuery) -> CallPage:
@@ -85,10 +89,27 @@ async def show_ladder(request: web.Request, query: LadderQuery) -> web.Response 
             return web.Response(text=ladder.render(call, facts), content_type="text/plain", charset="utf-8")
 
 
-async def show_pcap(request: web.Request, query: Query) -> web.Response:
-    """The SIP messages as a capture file."""
+async def show_pcap(request: web.Request, query: Query) -> web.StreamResponse:
+    """The SIP messages as a capture file, with the packets of the audio where they were kept: by the piece, for they are many."""
     call, facts = await _told(request)
-    return web.Response(body=pcap.capture(facts), content_type="application/vnd.tcpdump.pcap", headers=_named(call, "pcap"))
+    kept = await asyncio.to_thread(request.app[STATE].recordings.find_capture, call.id)
+    if kept is None:
+        return web.Response(body=pcap.capture(facts), content_type=_PCAP, headers=_named(call, "pcap"))
+    offset_ms = call.clock.offset_ms if call.clock is not None and call.clock.shifted else 0.0
+    with kept.open("rb") as file:
+        return await _streamed(request, pcap.merged(facts, capture.records(file), round(offset_ms * 1e6)), _named(call, "pcap"))
+
+
+async def _streamed(request: web.Request, pieces: Iterator[bytes], headers: dict[str, str]) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": _PCAP, "Cache-Control": "no-store", **headers})
+    await response.prepare(request)
+    try:
+        while (piece := await asyncio.to_thread(next, pieces, b"")) != b"":
+            await response.write(piece)
+        await response.write_eof()
+    except ConnectionError:
+        return response  # the reader went
+    return response
 
 
 async def show_recording(request: web.Request, query: Query) -> web.FileResponse:
@@ -100,7 +121,8 @@ async def show_recording(request: web.Request, query: Query) -> web.FileResponse
     if path is None:
         told = "it was recorded, and is not here yet or no more" if call.media.recording is not None else "its route does not record"
         raise Problem(404, f"no recording of this call: {told}")
-    return web.FileResponse(path, headers={"Content-Type": "audio/wav", "Cache-Control": "private, no-cache", **_named(call, "wav")})
+    named = _named(call, path.suffix.removeprefix("."))
+    return web.FileResponse(path, headers={"Content-Type": AUDIO[path.suffix], "Cache-Control": "private, no-cache", **named})
 
 
 async def show_evidence(request: web.Request, query: Query) -> web.Response:

@@ -21,6 +21,8 @@ from control.audit import Actor, record
 from control.clock import now_us
 from control.contract.fleet import (
     MOST_BYTES,
+    CaptureOrder,
+    Capturing,
     Draining,
     DrainOrder,
     HangUpOrder,
@@ -131,6 +133,19 @@ async def hang_up(request: web.Request, query: Query) -> HungUp:
     await _note(state, actor, "call.hangup", call.id, sidecar=call.sidecar)
     await _done(state.fleet.order(call.sidecar, HangUpOrder(call=call.id, by=actor.name), _QUICK_S))
     return HungUp(call=call.id, sidecar=call.sidecar)
+
+
+async def capture(request: web.Request, query: Query) -> Capturing:
+    """Keep the packets of a live call. 404 for an unknown one, 409 for one that has ended or whose sidecar is not connected."""
+    state = request.app[STATE]
+    async with state.store.read() as conn:
+        call = await queries.one(conn, request.match_info["id"])
+    if call.ended_at is not None:
+        raise Problem(409, "this call has ended already")
+    actor = _actor(state, request)
+    await _note(state, actor, "call.capture", call.id, sidecar=call.sidecar)
+    await _done(state.fleet.order(call.sidecar, CaptureOrder(call=call.id, by=actor.name), _QUICK_S))
+    return Capturing(call=call.id, sidecar=call.sidecar)
 
 
 async def drain_sidecar(request: web.Request, query: Query) -> Draining:

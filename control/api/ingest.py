@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable
 from typing import Any
 
 import structlog
@@ -20,11 +21,13 @@ from control.contract.facts import CallStarted, FactBatch, FactReceipt, Recordin
 from control.delivery.worker import UPLOAD
 from control.ingest import reports
 from control.matching.claim import Unreadable
-from control.store.recordings import TooLarge
+from control.store import uploads
+from control.store.recordings import AUDIO, TooLarge
 
 log = structlog.get_logger()
 
 MOST_BYTES = 10 * 1024 * 1024
+_CHUNK = 256 * 1024
 _UPLOAD_WAIT_S = 8.0
 """A sender that asked for an upload target waits this long for the evaluator's answer; SDKs give up after 15 s at the earliest."""
 
@@ -46,10 +49,25 @@ async def post_facts(request: web.Request, query: object) -> FactReceipt:
 
 
 async def post_recording(request: web.Request, query: object) -> RecordingReceipt:
-    """A call's recording as the body, streamed to disk; a second one takes the place of the first."""
-    state = request.app[STATE]
+    """A call's recording as the body, streamed to disk; a second one takes the place of the first. What is not Ogg is WAV."""
+    ending = ".ogg" if request.content_type == AUDIO[".ogg"] else ".wav"
+    state, call = request.app[STATE], request.match_info["id"]
+    receipt = await _kept(state.recordings.keep(call, request.content.iter_chunked(_CHUNK), ending))
+    if await state.store.run(lambda conn: uploads.hasten(conn, call, state.store.uploads, now_us())):
+        state.worker.wake()
+    return receipt
+
+
+async def post_capture(request: web.Request, query: object) -> RecordingReceipt:
+    """A call's packets as the body, stored like a recording."""
+    recordings, content = request.app[STATE].recordings, request.content.iter_chunked(_CHUNK)
+    return await _kept(recordings.keep_capture(request.match_info["id"], content))
+
+
+async def _kept(keeping: Awaitable[int]) -> RecordingReceipt:
+    """Raises Problem."""
     try:
-        size = await state.recordings.keep(request.match_info["id"], request.content.iter_chunked(256 * 1024))
+        return RecordingReceipt(bytes=await keeping)
     except TooLarge as error:
         raise Problem(413, f"{error}: raise recordings.max_mb_each") from None
     except ValueError as error:
@@ -57,7 +75,6 @@ async def post_recording(request: web.Request, query: object) -> RecordingReceip
     except OSError as error:
         log.error("recording not stored", error=error.strerror)
         raise Problem(503, "the recording cannot be stored at present: try again later") from None
-    return RecordingReceipt(bytes=size)
 
 
 async def post_call(request: web.Request, query: ReportQuery) -> web.Response:

@@ -36,7 +36,7 @@ from control.contract.answers import (
 )
 from control.contract.call import Call
 from control.contract.facts import FactBatch, FactReceipt, RecordingReceipt
-from control.contract.fleet import PATH, Draining, HungUp, Sidecars, VerifyAsked, VerifyReport
+from control.contract.fleet import PATH, Capturing, Draining, HungUp, Sidecars, VerifyAsked, VerifyReport
 from control.contract.routing import RoutesGiven, RoutesShown
 
 _JSON = "application/json"
@@ -97,21 +97,23 @@ _CALLS = (
         "GET",
         "/v1/calls/{id}/pcap",
         calls.show_pcap,
-        "Its SIP messages as a capture file",
+        "Its SIP messages, and its RTP where that was captured, as a capture file",
         {"application/vnd.tcpdump.pcap": BINARY},
         ("read",),
         conditional=True,
-        description="Classic pcap with nanoseconds, link type RAW. Each message is one UDP datagram, whatever transport it really had.",
+        description="Classic pcap with nanoseconds, link type RAW. Each message is one UDP datagram, whatever transport it had. Packets "
+        "of the audio stand there as they came on one leg and as they left on the other, in the clear where SRTP ended at the sidecar "
+        "(`media.capture.decrypted`); `media.capture` says whether there are any.",
     ),
     Route(
         "GET",
         "/v1/calls/{id}/recording",
         calls.show_recording,
         "Its audio",
-        {"audio/wav": BINARY},
+        {"audio/wav": BINARY, "audio/ogg": BINARY},
         ("read",),
         headers={"Range": "A part of the file, as in `bytes=0-99999`: answered with 206."},
-        description="Stereo, the caller left and the agent right, 8 kHz; position 0 is the answer, so a position is a call time.",
+        description="Stereo, the caller left, the agent right, WAV or Opus in Ogg; position 0 is the answer, so a position is a call time.",
     ),
     Route(
         "GET",
@@ -278,6 +280,16 @@ _FLEET = (
         description="BYE to both sides; a call that is not answered yet is refused to the caller and cancelled at the edge.",
     ),
     Route(
+        "POST",
+        "/v1/calls/{id}/capture",
+        fleet.capture,
+        "Keep the packets of a live call's audio from now on",
+        {_JSON: Capturing},
+        ("operate",),
+        errors=(409, 502, 504),
+        description="They stand in GET /v1/calls/{id}/pcap once the call has ended and its sidecar has brought them.",
+    ),
+    Route(
         "GET",
         PATH,
         fleet.connect,
@@ -309,7 +321,18 @@ _INTAKE = (
         {_JSON: RecordingReceipt},
         ("sidecar",),
         tag="intake",
-        body={"audio/wav": BINARY},
+        body={"audio/wav": BINARY, "audio/ogg": BINARY},
+        errors=(400,),
+    ),
+    Route(
+        "POST",
+        "/v1/ingest/captures/{id}",
+        ingest.post_capture,
+        "The packets of a call's audio, from its sidecar",
+        {_JSON: RecordingReceipt},
+        ("sidecar",),
+        tag="intake",
+        body={"application/vnd.tcpdump.pcap": BINARY},
         errors=(400,),
     ),
     Route(

@@ -194,15 +194,49 @@ class Finding(Model):
     detail: str
 
 
+RecordingFormat = Literal["wav", "ogg"]
+"""Stereo WAV of 16 bits at 8 kHz, or the same as Opus in Ogg (RFC 7845)."""
+
+
 class Recording(Model):
     """The call's audio as one file: stereo, the caller left and the agent right, position 0 at the answer."""
 
+    format: RecordingFormat = "wav"
     seconds: float
     bytes: int
     sha256: str
     """Of the file."""
     cut: bool = False
     """The folder was full or the disk failed: the end is missing."""
+
+
+class Capture(Model):
+    """The RTP and RTCP of the call's audio as they were relayed, a part of the call's capture file.
+
+    Each packet stands in it twice, as it came on one leg and as it left on the other, both times stamped with its arrival.
+    """
+
+    packets: int
+    """That were relayed."""
+    bytes: int
+    sha256: str
+    """Of the file as the sidecar wrote it."""
+    cut: bool = False
+    """The folder was full or the disk failed: the end is missing."""
+    dropped: int = 0
+    """Packets that were relayed while the sidecar was too busy to keep them."""
+    decrypted: list[Literal["caller", "agent"]] = Field(default_factory=list)
+    """Legs whose SRTP ended at the sidecar: their packets are in the file in the clear, not as they were on the wire. The others are as
+    they were."""
+
+
+class RecordingUpload(Model):
+    """The recording's way to the evaluator, by the form that it gave with its answer to the report."""
+
+    state: Literal["pending", "delivered", "refused"]
+    detail: str
+    delivery: int
+    """Its id among the deliveries."""
 
 
 class Media(Model):
@@ -220,6 +254,8 @@ class Media(Model):
     `foreign_source`, `tap_dropped`."""
     recording: Recording | None = None
     """Null where the call was not recorded."""
+    capture: Capture | None = None
+    """Null where its packets were not kept."""
 
 
 class Hop(Model):
@@ -339,6 +375,8 @@ class Call(Model):
     media: Media = Field(default_factory=Media)
     verdict: Verdict = Field(default_factory=Verdict)
     reported: Reported = Field(default_factory=Reported)
+    recording_upload: RecordingUpload | None = None
+    """Null where the evaluator gave no form for the recording, or its agent brings one of its own."""
     clock: CallClock | None = None
     """Null: the sidecar's clock was not measured when the call began, and its times are shown as it gave them."""
 

@@ -233,6 +233,6 @@ class FactReceipt(Model):
 
 
 class RecordingReceipt(Model):
-    """Answer to `POST /v1/ingest/recordings/{id}`: the octets that are now stored for good."""
+    """Answer to `POST /v1/ingest/recordings/{id}` and `…/captures/{id}`: the octets that are now stored for good."""
 
     bytes: int

@@ -166,6 +166,14 @@ class HangUpOrder(BaseModel):
     by: str
 
 
+class CaptureOrder(BaseModel):
+    """Keep the packets of a live call's audio from now on. `by`: who asks."""
+
+    name: Literal["capture"] = "capture"
+    call: str
+    by: str
+
+
 class DrainOrder(BaseModel):
     """Take no new call, end when the live ones have."""
 
@@ -173,7 +181,7 @@ class DrainOrder(BaseModel):
     by: str
 
 
-Order = Annotated[VerifyOrder | HangUpOrder | DrainOrder, Field(discriminator="name")]
+Order = Annotated[VerifyOrder | HangUpOrder | CaptureOrder | DrainOrder, Field(discriminator="name")]
 ORDER: TypeAdapter[Order] = TypeAdapter(Order)
 
 
@@ -294,6 +302,13 @@ class VerifyReport(Model):
 
 class HungUp(Model):
     """A live call was told to end."""
+
+    call: str
+    sidecar: str
+
+
+class Capturing(Model):
+    """The packets of a live call are kept from now on."""
 
     call: str
     sidecar: str

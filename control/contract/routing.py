@@ -80,8 +80,10 @@ class RouteBase(Strict):
     """Null: as `policies.identity` says."""
     refer: Literal["relay", "refuse"] = "relay"
     """Whether the parties of a call may transfer each other."""
-    record: bool | None = None
-    """Whether calls are recorded; null: as the sidecar's `media.record` says."""
+    record: bool | Literal["wav", "ogg"] | None = None
+    """Whether calls are recorded, and in which form (true: wav); null: as the sidecar's `media.record` says."""
+    capture: bool | None = None
+    """Whether the packets of their audio are kept for the capture file; null: as the sidecar's `media.capture` says."""
     detector: Literal["default", "accurate"] | None = None
     """What finds speech: the default detector, or a neural one (the extra `trunkside[accurate]`); null: as `media.detector` says."""
     srtp: Literal["pass", "plain", "srtp"] = "pass"

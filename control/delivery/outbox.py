@@ -17,13 +17,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from control.clock import SECOND, as_datetime
 from control.contract.call import Call, Hop
+from control.delivery import upload
 from control.delivery.destination import Delivered, Later, Refused, Result, backoff_s
 from control.fleet import registry
 from control.matching.claim import read_claim
 from control.matching.rules import CIRCUMSTANTIAL
 from control.matching.splice import compare, enrich, link_of
 from control.matching.verdict import UPLOAD_WAIT_US, patience
-from control.store import Store, announce, linking, rows
+from control.store import Store, announce, linking, rows, uploads
 from control.store.schema import deliveries, reports
 
 _AWAY_US = 600 * SECOND
@@ -63,7 +64,7 @@ async def claim(store: Store, destination: str, owner: str, now: int, *, limit: 
         wanted = sa.select(deliveries).where(due).order_by(deliveries.c.next_at_us, deliveries.c.id).limit(limit)
         # Another replica's claims under way are stepped over, not waited for.
         found = (await conn.execute(wanted.with_for_update(skip_locked=True))).all()
-        ready = [row.id for row in found if row.body is not None or await _freeze(conn, row, now, waits, changed)]
+        ready = [row.id for row in found if row.body is not None or await _freeze(conn, row, now, waits, changed, store.uploads)]
         if ready:
             lease = {"lease": owner, "next_at_us": now + lease_us, "attempts": deliveries.c.attempts + 1}
             await conn.execute(sa.update(deliveries).where(deliveries.c.id.in_(ready)).values(lease))
@@ -114,10 +115,13 @@ async def abandon(store: Store, destinations: Sequence[str], now: int) -> int:
     return await store.run(work)
 
 
-async def settle(store: Store, row: sa.Row[Any], owner: str, result: Result, now: int, spread: float) -> Call | None:
+async def settle(
+    store: Store, row: sa.Row[Any], owner: str, result: Result, now: int, spread: float, seal: uploads.Seal | None = None
+) -> Call | None:
     """Write down what became of an attempt; `spread` (0–1) is the jitter of the next one. Returns the call whose evidence grew.
 
-    Does nothing when the lease has passed to another owner.
+    Does nothing when the lease has passed to another owner. With `seal`, a form for the recording that the answer to a report brings goes
+    into the outbox in the same transaction, unless the agent asked for it.
     """
     match result:
         case Delivered():
@@ -133,13 +137,22 @@ async def settle(store: Store, row: sa.Row[Any], owner: str, result: Result, now
     async def work(conn: AsyncConnection) -> Call | None:
         mine = (deliveries.c.id == row.id) & (deliveries.c.lease == owner) & (deliveries.c.state == "pending")
         done = await conn.execute(sa.update(deliveries).where(mine).values(lease=None, **values))
+        if done.rowcount == 1 and row.kind == upload.KIND and not isinstance(result, Later):
+            told = result.evidence if isinstance(result, Delivered) else result.cause
+            return await uploads.settled(conn, row, told, now, delivered=isinstance(result, Delivered))
         if done.rowcount != 1 or not isinstance(result, Delivered) or row.report is None:
             return None
         report = (await conn.execute(sa.select(reports).where(reports.c.id == row.report))).one()
         if report.call is None:
             return None
         hop = Hop(hop="accepted", at=as_datetime(now), evidence=f"{result.evidence} to call_id {report.provider_call_id}")
-        return await linking.add_hop(conn, report.call, hop, now)
+        grown = await linking.add_hop(conn, report.call, hop, now)
+        given = result.reply.get("recording_upload")
+        if seal is None or given is None or read_claim(report.body).wants_upload or not read_claim(row.body).wants_upload:
+            return grown
+        form = upload.read_form(given)
+        text = form.model_dump_json() if form is not None else None
+        return await uploads.queue(conn, row, report.call, text, store.uploads, seal, now) or grown
 
     return await store.run(work)
 
@@ -160,13 +173,15 @@ async def retry(
         if also is not None and again.rowcount == 1:
             await also(conn)
         if row is not None and again.rowcount == 1 and row.body is None:
-            await _fix(conn, row, await _report(conn, row), now, [])
+            await _fix(conn, row, await _report(conn, row), now, [], store.uploads)
         return row
 
     return await store.run(work)
 
 
-async def _freeze(conn: AsyncConnection, row: sa.Row[Any], now: int, waits: Patience, changed: list[Call]) -> bool:
+async def _freeze(
+    conn: AsyncConnection, row: sa.Row[Any], now: int, waits: Patience, changed: list[Call], policy: uploads.UploadPolicy
+) -> bool:
     """Decide a report's final body. False when it is not to be sent now: its call deserves more time, or another report stands for it."""
     report = await _report(conn, row)
     if report.origin == "agent":
@@ -186,7 +201,7 @@ async def _freeze(conn: AsyncConnection, row: sa.Row[Any], now: int, waits: Pati
         if report.origin == "wire":
             await conn.execute(sa.update(reports).where(reports.c.id == report.id).values(call=None))
         return False
-    await _fix(conn, row, report, now, changed)
+    await _fix(conn, row, report, now, changed, policy)
     for candidate in matched.candidates if matched is not None and matched.call is None else ():
         changed += [call for call in [await linking.settle_verdict(conn, candidate, now)] if call is not None]
     return True
@@ -217,7 +232,9 @@ async def _due(conn: AsyncConnection, report: sa.Row[Any], call: sa.Row[Any] | N
     return until
 
 
-async def _fix(conn: AsyncConnection, row: sa.Row[Any], report: sa.Row[Any], now: int, changed: list[Call]) -> None:
+async def _fix(
+    conn: AsyncConnection, row: sa.Row[Any], report: sa.Row[Any], now: int, changed: list[Call], policy: uploads.UploadPolicy
+) -> None:
     await conn.execute(sa.update(reports).where(reports.c.id == report.id).values(frozen=True))
     body: bytes = report.body
     if report.call is not None:
@@ -226,7 +243,8 @@ async def _fix(conn: AsyncConnection, row: sa.Row[Any], report: sa.Row[Any], now
         if call_row is not None:
             call = rows.read_call(call_row.doc)
             mend = link_of(call) if report.outcome == "repaired" and call.kind == "simulation" else None
-            body = enrich(body, call, repair=mend, pairs=compare(body, call) if report.origin == "agent" else ())
+            offer = policy.wanted(call, agents_own=read_claim(body).wants_upload)
+            body = enrich(body, call, repair=mend, pairs=compare(body, call) if report.origin == "agent" else (), recording=offer)
     await conn.execute(sa.update(deliveries).where(deliveries.c.id == row.id).values(body=body, call=report.call))
 
 

@@ -21,6 +21,7 @@ from control.delivery import outbox
 from control.delivery.destination import Delivered, Destination, Later, Parcel, Refused, Result
 from control.store import Store
 from control.store.faults import brief
+from control.store.uploads import Seal
 
 log = structlog.get_logger()
 
@@ -49,6 +50,7 @@ class Worker:
         lease_s: float,
         changed: Callable[[Call], None],
         parallel: int = 8,
+        seal: Seal | None = None,
     ) -> None:
         self._store = store
         self.name = name
@@ -59,6 +61,9 @@ class Worker:
         self._lease_us = int(lease_s * SECOND)
         self._changed = changed
         self._free = parallel
+        self._seal = seal
+        self.queued: Callable[[], None] = self.wake
+        """Called when an answer has put something into the outbox, of whatever destination."""
         self._held_until = 0
         self._longest_sleep_s = _LONGEST_SLEEP_S if store.single_process else _LONGEST_SLEEP_BESIDE_OTHERS_S
         self._wake = asyncio.Event()
@@ -143,13 +148,15 @@ class Worker:
             self.wake()
 
     async def _settle(self, row: sa.Row[Any], result: Result) -> None:
-        call = await outbox.settle(self._store, row, self._owner, result, now_us(), random.random())  # noqa: S311  jitter, no secret
+        call = await outbox.settle(self._store, row, self._owner, result, now_us(), random.random(), self._seal)  # noqa: S311  jitter, no secret
         told = {"delivery": row.id, "kind": row.kind, "call_id": row.label, "attempt": row.attempts, "call": row.call}
         match result:
             case Delivered(evidence, reply):
                 self.results["delivered"] += 1
                 log.info("delivered", evidence=evidence, **told)
                 self._keep(row.id, reply)
+                if UPLOAD in reply:
+                    self.queued()
                 waiter = self._waiters.get(row.id)
                 if waiter is not None and not waiter.done():
                     waiter.set_result(reply)

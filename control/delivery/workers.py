@@ -14,6 +14,8 @@ class Workers:
     def __init__(self, evaluator: Worker, others: Sequence[Worker] = ()) -> None:
         self._evaluator = evaluator
         self._all = (evaluator, *others)
+        for worker in self._all:
+            worker.queued = self.wake
 
     @property
     def destinations(self) -> list[str]:

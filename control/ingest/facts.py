@@ -228,7 +228,7 @@ def _kept(call: Call, last_seq: int, held: int) -> rows.Kept:
 
 def _keep_controls(before: Call, after: Call) -> None:
     """Carry over what control itself knows of a call whose trace was folded anew."""
-    after.reported = before.reported
+    after.reported, after.recording_upload = before.reported, before.recording_upload
     kept, ours = before.verdict, after.verdict
     ours.outcome, ours.repair, ours.candidates = kept.outcome, kept.repair, kept.candidates
     ours.hops += [hop for hop in kept.hops if hop.hop in _CONTROLS_HOPS]

@@ -1,7 +1,8 @@
 """The pass-through: a report as it leaves, with our figures in it and every other byte as the agent wrote it.
 
-Ours are `sip_call_id` (or `recipient` for an outbound simulation) where it is to be repaired, `general_meta_data_raw.trunkside`, and
-`metadata.wire_response_latency` of agent segments. No number form, explicit null, key order or unknown key changes.
+Ours are `sip_call_id` (or `recipient` for an outbound simulation) where it is to be repaired, `general_meta_data_raw.trunkside`,
+`metadata.wire_response_latency` of agent segments, and what offers a recording of ours. No number form, explicit null, key order or unknown
+key changes.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TypeGuard
 
-from control.contract.call import Call, Percentiles, Reported, ReportedTurn
+from control.contract.call import Call, Percentiles, RecordingFormat, Reported, ReportedTurn
 from control.matching.align import Pair, Spoken, pair
 from control.matching.claim import codec, epoch_ms, read_json
 from control.matching.jsonspans import Edit, NotEditable, Span, elements, members, put, splice, value_at
 
 BYTE_ORDER_MARK = "\ufeff"
 META, SEGMENTS, OURS, WIRE = "general_meta_data_raw", "transcript_with_tool_calls", "trunkside", "wire_response_latency"
+EXTENSION = "recording_file_extension"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +76,30 @@ def reported(pairs: Sequence[Pair]) -> Reported:
     )
 
 
-def enrich(body: bytes, call: Call, *, repair: Link | None = None, pairs: Sequence[Pair] = ()) -> bytes:
-    """`body` with our members set. A text that cannot be edited safely is returned as it came, whatever the reason."""
+def enrich(
+    body: bytes, call: Call, *, repair: Link | None = None, pairs: Sequence[Pair] = (), recording: RecordingFormat | None = None
+) -> bytes:
+    """`body` with our members set. A text that cannot be edited safely is returned as it came, whatever the reason.
+
+    `recording`: the form of one that the evaluator is asked to take.
+    """
     encoding = codec(body)
     try:
         text = body.decode(encoding, "surrogatepass")
         top = value_at(text, 1 if text.startswith(BYTE_ORDER_MARK) else 0)
         if text[top.end :].strip(" \t\r\n"):
             return body
-        return splice(text, _edits(text, top, call, repair, pairs)).encode(encoding, "surrogatepass")
+        return splice(text, _edits(text, top, call, repair, pairs, recording)).encode(encoding, "surrogatepass")
     except (UnicodeError, NotEditable):
         return body
 
 
-def _edits(text: str, top: Span, call: Call, repair: Link | None, pairs: Sequence[Pair]) -> list[Edit]:
+def _edits(text: str, top: Span, call: Call, repair: Link | None, pairs: Sequence[Pair], recording: RecordingFormat | None) -> list[Edit]:
     found = members(text, top)
     ours = json.dumps(call.as_json(), ensure_ascii=True)
     values = {repair.name: json.dumps(repair.value)} if repair is not None else {}
+    if recording is not None:  # the caller left, the agent right
+        values |= {EXTENSION: json.dumps(recording), "recording_s3_multi_channel": "true", "recording_s3_caller_channel": "0"}
     if META not in found:
         values[META] = f'{{"{OURS}": {ours}}}'
     edits = put(text, top, values) + (_nested(text, found[META], OURS, ours) if META in found else [])

@@ -24,6 +24,7 @@ from control.store.faults import at_once_again, brief, translated
 from control.store.inline import drive, inline
 from control.store.migrations import HEAD
 from control.store.schema import probe
+from control.store.uploads import UploadPolicy
 
 T = TypeVar("T")
 Work = Callable[[AsyncConnection], Coroutine[Any, Any, T]]
@@ -45,6 +46,7 @@ class Store:
         self.url = url
         self.single_process = is_sqlite(url)
         self.hooks: tuple[Hook, ...] = ()
+        self.uploads = UploadPolicy()
         """Who is told of events: set once, before anything is stored."""
         self.name = f"trunkside-{uuid.uuid4().hex[:16]}"
         """Tells this process from other replicas."""

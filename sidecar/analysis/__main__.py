@@ -13,7 +13,7 @@ import structlog
 
 from sidecar import logs
 from sidecar.analysis.calls import Calls
-from sidecar.analysis.wav import WavFolder
+from sidecar.analysis.recordings import Recordings
 from sidecar.analysis.work import LENGTH, packed, unpacked
 from sidecar.net.process import settle
 from sidecar.speech.neural import Network
@@ -31,7 +31,7 @@ def main() -> None:
     os.nice(NICENESS)
     logs.configure()
     with socket.socket(fileno=int(sys.argv[1])) as sock, sock.makefile("rb") as requests:
-        calls = Calls(WavFolder(Path(sys.argv[2]), int(sys.argv[3])) if len(sys.argv) > 2 else None, _network)
+        calls = Calls(Recordings(Path(sys.argv[2]), int(sys.argv[3])) if len(sys.argv) > 2 else None, _network)
         settle()
         sock.sendall(packed(os.getpid()))
         while (body := _frame(requests)) is not None:

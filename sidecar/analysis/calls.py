@@ -7,8 +7,8 @@ from functools import cache
 from itertools import groupby
 from typing import Final, Protocol, assert_never
 
-from control.contract.call import Recording, Turn
-from sidecar.analysis.work import Accurate, Answered, Ended, Figures, Finish, Hold, Look, Negotiated, Record, Request, Turns, Work
+from control.contract.call import Capture, Recording, RecordingFormat, Turn
+from sidecar.analysis.work import Accurate, Answered, Captured, Ended, Figures, Finish, Hold, Look, Negotiated, Record, Request, Turns, Work
 from sidecar.clocks import Mono
 from sidecar.media.tap import Tapped
 from sidecar.speech.neural import Bench, Network
@@ -17,14 +17,22 @@ from sidecar.turns.measurement import Measurement
 
 
 class Recordings(Protocol):
-    """Where the audio of recorded calls goes."""
+    """Where the audio of recorded calls goes, and the packets of captured ones."""
 
-    def append(self, call: str, frames: bytes) -> None:
+    def append(self, call: str, form: RecordingFormat, frames: bytes) -> None:
         """Add to a call's recording; the first time, begin it."""
         ...
 
-    def finish(self, call: str) -> Recording | None:
+    def finish(self, call: str, form: RecordingFormat) -> Recording | None:
         """The recording is whole; None where there is none."""
+        ...
+
+    def capture(self, call: str, captured: Captured) -> None:
+        """Add to a call's capture; the first time, begin it."""
+        ...
+
+    def captured(self, call: str) -> Capture | None:
+        """The capture is whole; None where there is none."""
         ...
 
 
@@ -36,7 +44,7 @@ class Calls:
         self._calls: Final[dict[str, Measurement]] = {}
         self._recordings = recordings
         self._bench = cache(lambda: None if (loaded := network()) is None else Bench(loaded))
-        self._recorded: Final[set[str]] = set()
+        self._recorded: Final[dict[str, RecordingFormat]] = {}
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -47,7 +55,7 @@ class Calls:
             case Look(calls, now):
                 for call, work in calls:
                     measurement = self._calls.get(call) or self._begin(call, work)
-                    _feed(measurement, work)
+                    self._feed(call, measurement, work)
                     measurement.look(now)  # of all before the first is asked for its turns: what is heard is judged together
                 return [self._turns(call, now) for call, _ in calls]
             case Finish(calls):
@@ -58,44 +66,47 @@ class Calls:
     def _turns(self, call: str, now: Mono) -> list[Turn]:
         measurement = self._calls[call]
         turns = measurement.live(now)
-        if call in self._recorded and self._recordings is not None and (frames := measurement.recorded()):
-            self._recordings.append(call, frames)
+        form = self._recorded.get(call)
+        if form is not None and self._recordings is not None and (frames := measurement.recorded()):
+            self._recordings.append(call, form, frames)
         return turns
 
     def _begin(self, call: str, work: Sequence[Work]) -> Measurement:
-        record = self._recordings is not None and any(isinstance(item, Record) for item in work)
-        if record:
-            self._recorded.add(call)
+        form = next((item.form for item in work if isinstance(item, Record)), None) if self._recordings is not None else None
+        if form is not None:
+            self._recorded[call] = form
         bench = self._bench() if any(isinstance(item, Accurate) for item in work) else None
-        measurement = self._calls[call] = Measurement(record=record, bench=bench)
+        measurement = self._calls[call] = Measurement(record=form is not None, bench=bench)
         return measurement
 
     def _finish(self, ended: Ended) -> Measured | None:
         measurement = self._calls.get(ended.call) or self._begin(ended.call, ended.work)
         del self._calls[ended.call]
-        recorded = ended.call in self._recorded
-        self._recorded.discard(ended.call)
+        form = self._recorded.pop(ended.call, None)
+        self._feed(ended.call, measurement, ended.work)
+        capture = self._recordings.captured(ended.call) if self._recordings is not None else None
         if not ended.answered:
             return None
-        _feed(measurement, ended.work)
         figures = measurement.finish(ended.at, tap_dropped=ended.tap_dropped, refused=ended.refused, relay_delay=ended.relay_delay)
-        if recorded and self._recordings is not None:
-            self._recordings.append(ended.call, measurement.recorded(ended.at))
-            figures.media.recording = self._recordings.finish(ended.call)
+        figures.media.capture = capture
+        if form is not None and self._recordings is not None:
+            self._recordings.append(ended.call, form, measurement.recorded(ended.at))
+            figures.media.recording = self._recordings.finish(ended.call, form)
         return figures
 
-
-def _feed(measurement: Measurement, work: Sequence[Work]) -> None:
-    for kind, items in groupby(work, type):
-        if kind is tuple:
-            packets: list[Tapped] = [item for item in items if isinstance(item, tuple)]
-            measurement.packets(packets)
-            continue
-        for item in items:
-            match item:
-                case Negotiated(leg, codecs):
-                    measurement.negotiated(leg, codecs)
-                case Answered(at):
-                    measurement.answered(at)
-                case Hold(leg, held, at):
-                    measurement.hold(leg, held, at)
+    def _feed(self, call: str, measurement: Measurement, work: Sequence[Work]) -> None:
+        for kind, items in groupby(work, type):
+            if kind is tuple:
+                packets: list[Tapped] = [item for item in items if isinstance(item, tuple)]
+                measurement.packets(packets)
+                continue
+            for item in items:
+                match item:
+                    case Negotiated(leg, codecs):
+                        measurement.negotiated(leg, codecs)
+                    case Answered(at):
+                        measurement.answered(at)
+                    case Hold(leg, held, at):
+                        measurement.hold(leg, held, at)
+                    case Captured() if self._recordings is not None:
+                        self._recordings.capture(call, item)

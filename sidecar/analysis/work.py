@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from control.contract.call import RelayDelay, Turn
+from control.contract.call import RecordingFormat, RelayDelay, Turn
 from sidecar.clocks import Mono
 from sidecar.media.codec import Codec
 from sidecar.media.relay import Leg
 from sidecar.media.tap import Tapped
+from sidecar.media.wire import Wired
 from sidecar.turns.measured import Measured
 
 LENGTH: Final = struct.Struct(">Q")
@@ -46,13 +47,28 @@ class Hold:
 class Record:
     """Write the call's audio to a file of the folder that the process was given. Told before anything else of the call."""
 
+    form: RecordingFormat = "wav"
+
 
 @dataclass(frozen=True, slots=True)
 class Accurate:
     """Measure the call with the neural detector. Told before anything else of the call."""
 
 
-Work = Tapped | Negotiated | Answered | Hold | Record | Accurate
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """Packets for the call's capture file, in order of arrival."""
+
+    packets: Sequence[Wired]
+    wall_offset: float
+    """Seconds from the monotonic clock of the arrivals to the wall clock."""
+    decrypted: frozenset[Leg] = frozenset()
+    """Legs whose SRTP ends at the sidecar."""
+    dropped: int = 0
+    """Packets so far that the sidecar was too busy to keep."""
+
+
+Work = Tapped | Negotiated | Answered | Hold | Record | Accurate | Captured
 """What one call's measurement is told, in the order in which it happened."""
 
 

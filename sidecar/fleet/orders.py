@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, assert_never
 
-from control.contract.fleet import DrainOrder, HangUpOrder, Order, SidecarState, SnapshotSent, VerifyOrder
+from control.contract.fleet import CaptureOrder, DrainOrder, HangUpOrder, Order, SidecarState, SnapshotSent, VerifyOrder
 from sidecar.b2bua.routes import fits
 from sidecar.identity.digest import Credentials
 from sidecar.net.errors import StartError
@@ -39,6 +39,9 @@ class Host(Protocol):
     def hang_up(self, call: str, by: str) -> bool:
         """End a live call; False when there is none of this id."""
 
+    def capture(self, call: str, by: str) -> bool:
+        """Keep the packets of a live call; False when there is none of this id."""
+
     def drain(self) -> int:
         """Take no new call, stop when the live ones have ended; how many those are."""
 
@@ -56,6 +59,10 @@ async def carry_out(order: Order, host: Host, tell: Tell) -> dict[str, Any]:
             return await _verify(order, host, tell)
         case HangUpOrder(call=call, by=by):
             if not host.hang_up(call, by):
+                raise Refused(409, "this call is not live at its sidecar any more")
+            return {"call": call}
+        case CaptureOrder(call=call, by=by):
+            if not host.capture(call, by):
                 raise Refused(409, "this call is not live at its sidecar any more")
             return {"call": call}
         case DrainOrder():

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from sidecar.clocks import Addr
 from sidecar.lab.create_call import problems
+from sidecar.lab.storage import Storage
 
 CORRELATION = "x-correlation-id"
 
@@ -50,7 +51,7 @@ class Report:
 
 
 class EvaluatorApi:
-    """`POST /api/v1/public/call` and `POST /api/v1/traces` on a port of its own."""
+    """`POST /api/v1/public/call` and `POST /api/v1/traces` on a port of its own, and the storage that takes recordings."""
 
     def __init__(self, *, api_key: str, workspace_id: int, agent_id: str, behaviour: Behaviour | None = None) -> None:
         self.behaviour = behaviour or Behaviour()
@@ -61,6 +62,7 @@ class EvaluatorApi:
         self.dialled: dict[str, str] = {}
         """Calls this evaluator placed: Call-ID to correlation id."""
         self.arrived = asyncio.Event()
+        self.storage = Storage()
         self._api_key, self._workspace_id, self._agent_id = api_key, workspace_id, agent_id
         self._runner: web.AppRunner | None = None
         self._address: Addr = ("", 0)
@@ -73,7 +75,8 @@ class EvaluatorApi:
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listen. Raises OSError when the port is taken."""
-        app = web.Application()
+        app = web.Application(client_max_size=1 << 30)
+        app.router.add_post("/storage", self.storage.take)
         app.router.add_post("/api/v1/public/call", self._create_call)
         app.router.add_post("/api/v1/traces", self._traces)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
@@ -160,7 +163,11 @@ class EvaluatorApi:
         report = Report(len(self.reports) + 1, body, self._workspace_id, self._agent_id)
         self.reports[call_id] = report
         self.arrived.set()
-        return self._json(201, {"id": report.id, "provider_call_id": call_id, "is_new": True})
+        answer: dict[str, Any] = {"id": report.id, "provider_call_id": call_id, "is_new": True}
+        extension = body.get("recording_file_extension")
+        if isinstance(extension, str) and extension:
+            answer["recording_upload"] = self.storage.form(f"{self.base_url}/storage", call_id, extension)
+        return self._json(201, answer)
 
     def _json(self, status: int, body: object, headers: Mapping[str, str] | None = None) -> web.Response:
         self.answers.append(status)

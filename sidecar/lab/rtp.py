@@ -112,7 +112,7 @@ class RtpParty(asyncio.DatagramProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._sequence = secrets.randbits(15)
         self._timestamp = secrets.randbits(32)
-        self._ssrc = secrets.randbits(32)
+        self.ssrc = secrets.randbits(32)
 
     @classmethod
     async def open(cls, host: str = "127.0.0.1", on_heard: Callable[[Heard], None] | None = None, *, noise: bool = True) -> RtpParty:
@@ -198,7 +198,7 @@ class RtpParty(asyncio.DatagramProtocol):
             (0x80 if self.sent == 0 else 0) | g711.PAYLOAD_TYPE[self._codec],
             self._sequence + self.sent & 0xFFFF,
             self._timestamp + self.sent * FRAME & 0xFFFF_FFFF,
-            self._ssrc,
+            self.ssrc,
         )
         self._transport.sendto(header + g711.encode(self._frame(self._frame_start()), self._codec), self._remote)
         self.sent += 1

@@ -21,6 +21,7 @@ UNKNOWN_OCTETS: Final = 1 << 20
 _HEAD: Final = struct.Struct("=IIIHHI16s4xd")
 _TAPPED_HEAD: Final = struct.Struct("=4xIIH26xd")
 """The same, of which only slot, leg, length and arrival are looked at: this is done for every packet."""
+_LENGTH: Final = struct.Struct("=12xH")
 _SAMPLES: Final = 256
 
 
@@ -77,6 +78,7 @@ class Forwarder:
         """A descriptor that is readable while packets wait for `settle`."""
         self._buffer: Final = ctypes.create_string_buffer(TAP_OCTETS)
         self._owners: Final[dict[int, Owner]] = {}
+        self._watchers: Final[dict[int, Callable[[Packet], None]]] = {}
         self._slots = 0
 
     def own(self, owner: Owner) -> int:
@@ -88,6 +90,11 @@ class Forwarder:
     def disown(self, slot: int) -> None:
         """Nobody is asked or told any more."""
         del self._owners[slot]
+        self._watchers.pop(slot, None)
+
+    def watch(self, slot: int, watcher: Callable[[Packet], None]) -> None:
+        """Tell of the forwarded packets of a slot also where each came from."""
+        self._watchers[slot] = watcher
 
     def add(self, sock: socket.socket, out: socket.socket, slot: int, leg: int, *, tapped: bool) -> int:
         """A path from one socket to another, closed at first. Raises OSError."""
@@ -126,12 +133,15 @@ class Forwarder:
 
     def gather(self) -> None:
         """Tell the owners what was forwarded since the last time."""
-        octets, at = self._take(self._lib.relay_tap), 0
+        octets, at, watchers = self._take(self._lib.relay_tap), 0, self._watchers
         while at < len(octets):
             slot, leg, size, arrival = _TAPPED_HEAD.unpack_from(octets, at)
-            at += _HEAD.size + size
+            start, at = at, at + _HEAD.size + size
             if (owner := self._owners.get(slot)) is not None:
-                owner.tapped(leg, octets[at - size : at], arrival)
+                data = octets[at - size : at]
+                owner.tapped(leg, data, arrival)
+                if watchers and (watcher := watchers.get(slot)) is not None:
+                    watcher(_packet(octets, start, data))
 
     def settle(self) -> None:
         """Ask the owners about the packets that wait for it."""
@@ -161,9 +171,14 @@ class Forwarder:
 def _packets(octets: bytes) -> Iterator[Packet]:
     at = 0
     while at < len(octets):
-        path, slot, leg, size, port, family, address, arrival = _HEAD.unpack_from(octets, at)
-        at += _HEAD.size + size
-        yield Packet(path, slot, leg, octets[at - size : at], Mono(arrival), _source(family, address, port))
+        (size,) = _LENGTH.unpack_from(octets, at)
+        start, at = at, at + _HEAD.size + size
+        yield _packet(octets, start, octets[at - size : at])
+
+
+def _packet(octets: bytes, start: int, data: bytes) -> Packet:
+    path, slot, leg, _, port, family, address, arrival = _HEAD.unpack_from(octets, start)
+    return Packet(path, slot, leg, data, Mono(arrival), _source(family, address, port))
 
 
 def _source(family: int, address: bytes, port: int) -> Addr:

@@ -9,11 +9,13 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Final, NamedTuple
 
 from sidecar.clocks import Addr, Mono
 from sidecar.media.relay import RTCP, RTP, Component, Leg, Path, Relay
 from sidecar.media.tap import Ring
+from sidecar.media.wire import Flow, Wire
 from sidecar.native.forwarder import Figures, Forwarder, Owner, Packet
 from sidecar.net.srtp import Shield
 from sidecar.sip.sdes import Keys
@@ -174,6 +176,8 @@ class MediaLine:
         self._samples: deque[float] = deque(maxlen=_DELAY_SAMPLES)
         self._native = None if secured else pool.forwarder
         self._shields: dict[Leg, Shield] = {}
+        self._wire: Wire | None = None
+        self._hosts: dict[Leg, str] = {"A": hosts[0], "B": hosts[1]}
         self.unauthentic = 0
         """Packets that were not encrypted with their party's key, or came twice: refused like those from a strange source."""
         self._refused = 0
@@ -213,6 +217,27 @@ class MediaLine:
             self._shields.pop(leg, None)
         elif shield is None or shield.keys != keys:
             self._shields[leg] = Shield(keys)
+
+    def capture(self, wire: Wire) -> None:
+        """Give `wire` each packet that is tapped from now on, with its way."""
+        self._wire = wire
+        if self._native is not None:
+            self._native.watch(self._slot, self._wired)
+
+    def shown(self, leg: Leg, host: str) -> None:
+        """Under which address of ours a leg's packets are captured, where its sockets are bound to all of them."""
+        if ip_address(self._hosts[leg]).is_unspecified:
+            self._hosts[leg] = host
+
+    @property
+    def shielded(self) -> list[Leg]:
+        """The legs whose SRTP ends here."""
+        return [leg for leg in _LEGS if leg in self._shields]
+
+    def _flow(self, leg: Leg, component: Component, source: Addr, destination: Addr) -> Flow:
+        far = _FAR[leg]
+        local, out = ((self._hosts[each], self._bound[each].port + component) for each in (leg, far))
+        return Flow(leg, source, local, out, destination)
 
     @property
     def refused(self) -> int:
@@ -288,8 +313,11 @@ class MediaLine:
             count += 1
             if not count % _DELAY_EVERY:
                 note(waited)
+            arrival = Mono(time.monotonic() - waited)
             if offer is not None:
-                offer(leg, data, Mono(time.monotonic() - waited))
+                offer(leg, data, arrival)
+            if (wire := self._wire) is not None:
+                wire.offer(self._flow(leg, component, source if plain else source[:2], destination), data, arrival)
             return True
 
         return forward
@@ -338,10 +366,18 @@ class MediaLine:
             self.send_errors += 1
         self._samples.append(max(0.0, time.monotonic() - packet.arrival))
         self._tapped(packet.leg, packet.data, packet.arrival)
+        if self._wire is not None:
+            self._wire.offer(self._flow(leg, component, packet.source, destination), packet.data, packet.arrival)
 
     def _tapped(self, leg: int, data: bytes, arrival: Mono) -> None:
         if self._ring is not None:
             self._ring.offer(_LEGS[leg], data, arrival)
+
+    def _wired(self, packet: Packet) -> None:
+        """A packet that the thread forwarded: on the path that is open, since its copies are gathered before a path changes."""
+        path = self._open.get(packet.path)
+        if path is not None and self._wire is not None:
+            self._wire.offer(self._flow(*self._paths[packet.path], packet.source, path.destination), packet.data, packet.arrival)
 
     def _follow(self) -> None:
         """Open and close the thread's paths as the relay would now answer."""
@@ -353,6 +389,8 @@ class MediaLine:
             if path == self._open.get(index):
                 continue
             native.close(index)
+            if self._wire is not None and index in self._open:
+                native.gather()  # while it is known which way these went
             self._open.pop(index, None)
             if path is not None and native.open(index, path.source, path.destination, final=path.final):
                 self._open[index] = path

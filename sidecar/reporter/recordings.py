@@ -1,4 +1,4 @@
-"""Brings finished recordings to control and removes them here; what control does not take stays for some days, then goes."""
+"""Brings finished recordings and captures to control and removes them here; what control does not take stays for some days, then goes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from sidecar.reporter.pace import Backoff, Pace
 
 log = structlog.get_logger()
 
-FINISHED: Final = "*.wav"
+_KINDS: Final = {
+    ".wav": ("recordings", "audio/wav"),
+    ".ogg": ("recordings", "audio/ogg"),
+    ".pcap": ("captures", "application/vnd.tcpdump.pcap"),
+}
+"""By a file's ending: where control takes it, and as what."""
 _LOOK_S: Final = 1.0
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=None, connect=10, sock_read=60)
 _DAY_S: Final = 86_400
@@ -28,8 +33,8 @@ class RecordingUploader:
     def __init__(self, folder: Path, *, url: str, token: str | None, days: float, pace: Pace | None = None) -> None:
         """`url` is control's base URL; `days` is how long a file waits here at most (0: for good)."""
         self._folder, self._days = folder, days
-        self._url = f"{url.rstrip('/')}/v1/ingest/recordings"
-        self._headers = {"Content-Type": "audio/wav"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        self._url = f"{url.rstrip('/')}/v1/ingest"
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._backoff = Backoff(pace or Pace(), lambda: 0.5)
         self._unfit: set[str] = set()
         self.uploaded = 0
@@ -48,13 +53,13 @@ class RecordingUploader:
 
     def describe(self) -> dict[str, object]:
         """Files that wait, and why."""
-        waiting = len(list(self._folder.glob(FINISHED)))
+        waiting = len(self._finished())
         return {"waiting": waiting, "uploaded": self.uploaded, "unfit": len(self._unfit), "problem": self.problem}
 
     def _waiting(self) -> list[Path]:
         """Files to bring, oldest first; those that waited too long are deleted."""
         found = []
-        for path in self._folder.glob(FINISHED):
+        for path in self._finished():
             try:
                 written = path.stat().st_mtime
             except FileNotFoundError:
@@ -66,11 +71,16 @@ class RecordingUploader:
                 found.append((written, path))
         return [path for _, path in sorted(found)]
 
+    def _finished(self) -> list[Path]:
+        return [path for path in self._folder.glob("*") if path.suffix in _KINDS]
+
     async def _upload(self, session: aiohttp.ClientSession, path: Path) -> bool:
         """Whether the next file may be tried at once."""
+        place, content_type = _KINDS[path.suffix]
+        headers = {**self._headers, "Content-Type": content_type}
         try:
             with path.open("rb") as file:
-                async with session.post(f"{self._url}/{path.stem}", data=file, headers=self._headers) as answer:
+                async with session.post(f"{self._url}/{place}/{path.stem}", data=file, headers=headers) as answer:
                     status, text = answer.status, (await answer.content.read(500)).decode("utf-8", "replace")
         except FileNotFoundError:
             return True

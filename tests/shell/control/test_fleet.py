@@ -42,6 +42,7 @@ class Host:
     hosts: tuple[str, ...] = ("voice.example",)
     taken: list[SnapshotSent] = field(default_factory=list)
     hung_up: list[tuple[str, str]] = field(default_factory=list)
+    captured: list[tuple[str, str]] = field(default_factory=list)
     configuration: InForce = field(default_factory=InForce)
 
     def state(self) -> SidecarState:
@@ -58,6 +59,10 @@ class Host:
 
     def hang_up(self, call: str, by: str) -> bool:
         self.hung_up.append((call, by))
+        return call == "c1"
+
+    def capture(self, call: str, by: str) -> bool:
+        self.captured.append((call, by))
         return call == "c1"
 
     def drain(self) -> int:
