@@ -23,7 +23,8 @@ class Voice:
     spans: Spans = field(default_factory=list)
 
     def add(self, at: int, sound: Audio) -> None:
-        """Lay sound from sample `at`."""
+        """Lay sound from sample `at`; what would lie before the call's first is left out."""
+        at, sound = max(0, at), sound[max(0, -at) :]
         room = self.audio[at : at + len(sound)]
         room += sound[: len(room)]
 
