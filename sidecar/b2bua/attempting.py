@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sidecar.b2bua import outcome as o
 from sidecar.b2bua.adapting import adapted, ask_for_timer
-from sidecar.b2bua.dialling import Attempts, b_invite, next_hop_of, retry_after
+from sidecar.b2bua.dialling import Attempts, b_invite, is_sips, next_hop_of, retry_after
 from sidecar.b2bua.effects import Dialled, HopProven, Leg, MediaDescribed
 from sidecar.b2bua.legs import Dialling, Stopwatch
 from sidecar.b2bua.progress import Progress
@@ -28,6 +28,7 @@ class Attempting(Progress):
     """The edge's side of the set-up. The attributes are set by `Call`."""
 
     identity: Identity
+    caller_is_sips: bool
     _attempts: Attempts
     _b_tag: str
     _b_tags: set[str]
@@ -145,9 +146,9 @@ class Attempting(Progress):
         self._ring_deadline = Mono(now + self.board.ring_limit)
         self.board.wake_at(self, self._ring_deadline)
 
-    def asked_uri(self, leg: Leg) -> str:
-        """The Request-URI of the INVITE on `leg`."""
-        return self.invite.uri if leg == "A" else self._attempts.uri
+    def is_sips(self, leg: Leg) -> bool:
+        """Whether the party on `leg` is to be given a sips: URI (8.1.1.8, 12.1.1)."""
+        return self.caller_is_sips if leg == "A" else is_sips(self._attempts.uri) or is_sips(next_hop_of(self.route, self._attempts.uri))
 
     def _edge(self) -> str:
         """The edge as a person would name it."""

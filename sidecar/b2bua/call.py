@@ -13,7 +13,7 @@ from sidecar.b2bua import outcome as o
 from sidecar.b2bua.attempting import Attempting
 from sidecar.b2bua.bodies import Bodies
 from sidecar.b2bua.crossing import crossing_answer, crossing_cancel, warning
-from sidecar.b2bua.dialling import Attempts, target_of
+from sidecar.b2bua.dialling import Attempts, target_of, wants_sips
 from sidecar.b2bua.effects import Answered, Ended, Found, HopProven, Learned, Leg, MediaDescribed, Replaces, Started, other
 from sidecar.b2bua.ending import reason_of
 from sidecar.b2bua.legs import AwaitedAck, Crossing, Dialling, Goodbye, Own, Pair, Role, Stopwatch
@@ -68,9 +68,12 @@ class Call(Attempting):
         self._b_tag = board.ids.tag()
         self._b_tags = {self._b_tag}
         self._attempts = Attempts(target_of(route, invite))
+        self.caller_is_sips = wants_sips(invite)
         self.agent_contact = invite.contact.uri if dialled_from_itself(invite) and invite.contact is not None else None
         self._dialling: TxId | None = None
         self._ring_deadline: Mono | None = None
+        self._valid = _expires(invite)
+        self._began = now
         self.timers: dict[Leg, LegTimer] = {}
         self.allow: dict[Leg, str | None] = {}
         self.receipts = Receipts()
@@ -103,6 +106,7 @@ class Call(Attempting):
             )
         )
         self.emit(HopProven(self.id, "received", f"INVITE {self.invite.uri} with Call-ID {self.invite.call_id}"))
+        self.rearm()
         if (refused := self._examine()) is not None:
             self.refuse(o.policy(refused), now)
             return
@@ -166,6 +170,8 @@ class Call(Attempting):
             return
         if again:
             return  # the caller has not acknowledged yet; its ACK will cross
+        if not role.request.body:
+            role.offers[tag] = response
         known = self.pairs.get(tag)
         if self.state != "setup" or (known is not None and known.a.state is DialogState.TERMINATED):
             self._decline(role, response, now)
@@ -220,7 +226,7 @@ class Call(Attempting):
     def _decline(self, role: Dialling, response: Response, now: Mono) -> None:
         """A 2xx that nobody wants: a second fork, or the answer that crossed our CANCEL. ACK, then BYE (13.2.2.4, 15)."""
         dialog = Dialog.uac(role.request, response)
-        self.send_ack("B", dialog, [], b"", role, now)
+        self.send_ack("B", dialog, [], None, role, now)
         self.send_bye("B", dialog, Goodbye([]), now)
 
     def learn(self, ids: Iterable[tuple[str, str]]) -> None:
@@ -318,6 +324,9 @@ class Call(Attempting):
         """A session timer is due, a reliable response has to be repeated, or the ring limit has come."""
         if self.state == "answered":
             self.on_timers(now)
+        elif self._valid is not None and now >= self._began + self._valid:
+            expired = o.expired(self._valid)
+            self.refuse(expired, now, cancel_headers=[reason_of(expired)])
         elif self._ring_deadline is not None and now >= self._ring_deadline:
             self.refuse(o.edge_never_answered(self._edge(), self.board.ring_limit), now)
         elif self.sender is not None and self.sender.current is not None and now >= self.sender.give_up:
@@ -331,9 +340,12 @@ class Call(Attempting):
             return self.timers_due()
         if self.state == "ended":
             return None
-        if self.sender is None or self.sender.current is None or self._ring_deadline is None:
-            return self._ring_deadline
-        return min(self._ring_deadline, self.sender.due)
+        due = [] if self._valid is None else [Mono(self._began + self._valid)]
+        if self._ring_deadline is not None:
+            due.append(self._ring_deadline)
+            if self.sender is not None and self.sender.current is not None:
+                due.append(self.sender.due)
+        return min(due, default=None)
 
     def leg_of(self, local_tag: str | None, remote_tag: str | None) -> Leg | None:
         """On which leg a message with these tags is, as we see it. Each leg has one tag that all its messages carry."""
@@ -355,3 +367,9 @@ class Call(Attempting):
             "awaited_acks": len(self.awaited),
             "ports": {index: [pair.a[0], pair.b[0]] for index, pair in self.bodies.ports.items()},
         }
+
+
+def _expires(invite: Request) -> int | None:
+    """For how many seconds an INVITE is valid (20.19); None where it does not say."""
+    stated = (invite.headers.get("Expires") or "").strip()
+    return int(stated) if stated.isascii() and stated.isdigit() and len(stated) <= 9 and int(stated) else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sidecar.sip.headers import Headers, key_of
-from sidecar.sip.message import Response
+from sidecar.sip.message import Request, Response
 
 # RFC 3261 20: hop (Via, Route, …), dialog (Call-ID, tags, Contact, CSeq), body framing. RFC 7616: credentials stay on their leg.
 # RFC 3327 Path and RFC 3608 Service-Route name a registration's hops, RFC 3262 RAck is rebuilt because CSeq differs on each leg.
@@ -77,6 +77,16 @@ def crossing_answer(response: Response, *, body: bytes) -> list[tuple[str, str]]
 def crossing_cancel(headers: Headers) -> list[tuple[str, str]]:
     """The headers of a CANCEL that go on: Reason (RFC 3326) above all."""
     return crossing(headers, besides=_NOT_ON_CANCEL)
+
+
+def required_of(invite: Request, headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The headers of an ACK without what its INVITE, as it left, did not require (8.2.2.3)."""
+    asked = {tag.strip().lower() for value in invite.headers.all("Require") for tag in value.split(",")}
+    return [
+        (name, value)
+        for name, value in headers
+        if key_of(name) != "require" or all(tag.strip().lower() in asked for tag in value.split(","))
+    ]
 
 
 def warning(text: str) -> tuple[str, str]:

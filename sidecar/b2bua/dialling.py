@@ -41,7 +41,7 @@ def next_hop_of(route: Route, uri: str) -> str:
     """
     if route.direction == "inbound":
         return uri
-    return str(replace(route.target, scheme="sips") if uri[:5].lower() == "sips:" else route.target)
+    return str(replace(route.target, scheme="sips") if is_sips(uri) else route.target)
 
 
 def b_invite(
@@ -145,3 +145,15 @@ def retry_after(response: Response, otherwise: float) -> float:
     """Seconds that a response asks to be left alone for (20.33), at most an hour; `otherwise` when it does not say."""
     digits = (response.headers.get("Retry-After") or "").split(";")[0].split("(")[0].strip()
     return min(float(digits), 3600.0) if digits.isascii() and digits.isdigit() else otherwise
+
+
+def is_sips(uri: str) -> bool:
+    """Whether a URI asks for TLS on every hop."""
+    return uri[:5].lower() == "sips:"
+
+
+def wants_sips(invite: Request) -> bool:
+    """12.1.1: whether its sender is to be answered with a sips: Contact, since Request-URI, nearest Record-Route or Contact is one."""
+    recorded = invite.headers.values("record-route")
+    nearest = name_addr(recorded[0]).uri if recorded else invite.contact.uri if invite.contact is not None else ""
+    return is_sips(invite.uri) or is_sips(nearest)

@@ -66,7 +66,9 @@ def judge(request: Request, source: str, sender: Sender, known: Sequence[Call], 
         if required := request.headers.values("Require"):
             # 8.2.2.3: it goes no further, so nobody else could know these.
             return Reply(420, [("Unsupported", ", ".join(required))])
-        return Reply(503, [("Allow", ALLOW), RETRY_AFTER_REFUSAL]) if draining else Reply(200, CAPABILITIES)
+        if draining:
+            return Reply(503, [("Allow", ALLOW), RETRY_AFTER_REFUSAL])
+        return Reply(_for_an_invite(request, source, settings), CAPABILITIES)
     if request.method != "INVITE":
         return Reply(481 if request.method in ONLY_IN_DIALOG else 405, [("Allow", ALLOW)])
     if draining:
@@ -95,6 +97,16 @@ def identify(request: Request, source: str, settings: Settings, ids: Ids, now: M
             return Reply(settings.digest.status, settings.digest.challenge(ids.token(), now, stale=stale), refused)
         case _ as never:
             assert_never(never)
+
+
+def _for_an_invite(request: Request, source: str, settings: Settings) -> int:
+    """11.2: the status that an INVITE to the same would get. Without a user, it is the sidecar that is asked; and so at its last hop."""
+    try:
+        if SipUri.parse(request.uri).user is None or request.max_forwards == 0:
+            return 200
+        return 200 if choose(settings.routes, request, source) is not None else 404
+    except MalformedMessage as error:
+        return error.status or 400
 
 
 def _admit(request: Request, source: str, sender: Sender, known: Sequence[Call], settings: Settings) -> Reply | Admitted:

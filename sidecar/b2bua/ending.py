@@ -87,7 +87,7 @@ class Ending(Negotiating):
         """
         for waiting in list(self.awaited):
             if not waiting.passed:
-                self.pass_ack(waiting, [], b"", now)
+                self.pass_ack(waiting, [], None, now)
             if waiting.pair.of(waiting.leg).state is DialogState.TERMINATED:
                 # Its peer has said BYE, so it has got our 2xx.
                 self.awaited.remove(waiting)
@@ -118,12 +118,13 @@ class Ending(Negotiating):
 
         def unusable(outcome: o.Outcome, at: Mono) -> None:
             # The answer to a delayed offer cannot be relayed, so there is no session (13.2.2.4: ACK, then BYE).
-            self.pass_ack(waiting, [], b"", at)
+            self.pass_ack(waiting, [], None, at)
             self.hang_up(outcome, at)
 
         self.cross_body(ack, leg, send, unusable, now)
 
-    def pass_ack(self, waiting: AwaitedAck, headers: Iterable[tuple[str, str]], body: bytes, now: Mono) -> None:
+    def pass_ack(self, waiting: AwaitedAck, headers: Iterable[tuple[str, str]], body: bytes | None, now: Mono) -> None:
+        """The ACK for the far end: as it came, or ours (`body` None)."""
         waiting.passed = True
         far = other(waiting.leg)
         self.send_ack(far, waiting.pair.of(far), headers, body, waiting.role, now)
@@ -143,7 +144,7 @@ class Ending(Negotiating):
         if waiting.passed:
             self._say_goodbye(waiting, now)
             return
-        self.pass_ack(waiting, [], b"", now)
+        self.pass_ack(waiting, [], None, now)
         self.hang_up(o.ack_missing("caller" if waiting.leg == "A" else "agent"), now)
 
 

@@ -161,6 +161,8 @@ class InDialog(Refreshing):
             self.learn_nonce(far, response)
             if not (success and invite):
                 del self.clients[tx]
+            elif role.outgoing is not None and not role.outgoing.body:
+                role.offers[response.to_tag or ""] = response
         role.pair.of(far).refresh(response)
 
         def relay(body: bytes, described: Sequence[MediaDescribed], at: Mono) -> None:
@@ -187,7 +189,7 @@ class InDialog(Refreshing):
         waiting = AwaitedAck(role.leg, role.server, role.request.cseq.number, role.pair, role)
         if self.state == "ended":
             # The 2xx crossed a BYE: its requester has got 487, so the ACK can only come from us.
-            self.pass_ack(waiting, [], b"", now)
+            self.pass_ack(waiting, [], None, now)
         else:
             self.awaited.append(waiting)
 
@@ -196,7 +198,7 @@ class InDialog(Refreshing):
         self.answer_crossing(role, outcome.status, now, [warning(outcome.cause), *outcome.headers])
         far = other(role.leg)
         if role.request.method == "INVITE":
-            self.send_ack(far, role.pair.of(far), [], b"", role, now)
+            self.send_ack(far, role.pair.of(far), [], None, role, now)
         self.hang_up(outcome, now)
 
     def on_crossing_timeout(self, role: Crossing, detail: str | None, now: Mono) -> None:

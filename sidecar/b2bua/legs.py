@@ -10,7 +10,7 @@ from sidecar.clocks import Mono
 from sidecar.sip.dialog import Dialog
 from sidecar.sip.flow import Flow
 from sidecar.sip.layer import TxId
-from sidecar.sip.message import Request
+from sidecar.sip.message import Request, Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,8 @@ class Dialling:
     """Where it goes when the transport refuses it: by UDP, what went by TCP for its size alone (RFC 3261 18.1.1)."""
     acks: dict[str, SentAck] = field(default_factory=dict)
     """By the edge's To-tag."""
+    offers: dict[str, Response] = field(default_factory=dict)
+    """2xx whose description is an offer, since the INVITE had none, by To-tag: their ACK must answer it (RFC 3261 13.2.2.4)."""
 
     @property
     def is_open(self) -> bool:
@@ -84,6 +86,8 @@ class Crossing:
     pair: Pair
     outgoing: Request | None = None
     ack: SentAck | None = None
+    offers: dict[str, Response] = field(default_factory=dict)
+    """As in `Dialling`."""
     is_answered: bool = False
     """Whoever asked has got a final answer, from the far side or from us."""
     offered: Sequence[MediaDescribed] = ()
@@ -115,6 +119,8 @@ class Own:
     """Where else its next hop is served, in the order to try (RFC 3263 4.3)."""
     ack: SentAck | None = None
     """Of a re-INVITE."""
+    offers: dict[str, Response] = field(default_factory=dict)
+    """As in `Dialling`; a refresh of ours has an offer, so there are none."""
 
 
 Role = Dialling | Crossing | Own

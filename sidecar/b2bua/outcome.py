@@ -136,6 +136,11 @@ def prack_missing() -> Outcome:
     return Outcome(504, "caller", "prack-missing", "the caller never acknowledged a reliable provisional response")
 
 
+def expired(seconds: int) -> Outcome:
+    """The caller's INVITE was valid for so long (RFC 3261 13.3.1)."""
+    return Outcome(487, "caller", "expired", f"the INVITE expired after {seconds} s without an answer")
+
+
 def draining() -> Outcome:
     """The sidecar is going away and takes no new call."""
     return Outcome(503, "sidecar", "draining", "the sidecar is draining and takes no new call")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 
+from sidecar.b2bua.crossing import required_of
 from sidecar.b2bua.effects import Challenged, Effect, Leg
 from sidecar.b2bua.legs import AwaitedAck, Crossing, Dialling, Goodbye, Own, Pair, Role, SentAck
 from sidecar.b2bua.switchboard import Located, Member, Switchboard
@@ -12,6 +13,7 @@ from sidecar.b2bua.ways import flow_within
 from sidecar.clocks import Mono
 from sidecar.identity.digest import Answered as Authorised
 from sidecar.identity.digest import DigestClient, Refusal
+from sidecar.sip import sdp
 from sidecar.sip.dialog import Dialog, key_of_request
 from sidecar.sip.endpoint import SECURE
 from sidecar.sip.errors import MalformedMessage
@@ -23,6 +25,9 @@ from sidecar.sip.uri import SipUri, bracketed
 
 TARGET_REFRESH = frozenset({"INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"})
 """Methods whose messages carry a Contact inside a dialog (12.2, RFC 3311, 3515, 6665)."""
+
+
+_SDP = ("Content-Type", "application/sdp")
 
 
 class Outgoing(Member):
@@ -49,8 +54,8 @@ class Outgoing(Member):
         """Signalling is decided, whatever may still be outstanding."""
 
     @abstractmethod
-    def asked_uri(self, leg: Leg) -> str:
-        """The Request-URI of the INVITE on `leg`."""
+    def is_sips(self, leg: Leg) -> bool:
+        """Whether the party on `leg` is to be given a sips: URI (8.1.1.8, 12.1.1)."""
 
     @property
     def is_settled(self) -> bool:
@@ -72,7 +77,7 @@ class Outgoing(Member):
         listener = self.board.ways.listener(self.flows[leg])
         host, port = listener.towards(self.flows[leg].remote[0])
         # 8.1.1.8 and 12.1.1: whoever used a sips: URI is to be reached by one.
-        secure = listener.transport in SECURE and self.asked_uri(leg)[:5].lower() == "sips:"
+        secure = listener.transport in SECURE and self.is_sips(leg)
         # RFC 7118 5.2.2: a URI says `ws`, and whether that is over TLS by its scheme.
         spoken = {"udp": "", "tls": "" if secure else "tls", "wss": "ws"}.get(listener.transport, listener.transport)
         transport = spoken and f";transport={spoken}"
@@ -138,17 +143,23 @@ class Outgoing(Member):
         return tx
 
     def send_ack(
-        self, leg: Leg, dialog: Dialog, headers: Iterable[tuple[str, str]], body: bytes, role: Dialling | Crossing | Own, now: Mono
+        self, leg: Leg, dialog: Dialog, headers: Iterable[tuple[str, str]], body: bytes | None, role: Dialling | Crossing | Own, now: Mono
     ) -> None:
-        """ACK the 2xx that `role` got, and keep the octets for when it comes again (13.2.2.4)."""
+        """ACK the 2xx that `role` got, and keep the octets for when it comes again (13.2.2.4).
+
+        `body` None: nobody answers, so what the 2xx may have offered is refused.
+        """
         invite = role.outgoing if isinstance(role, Crossing) else role.request
         if invite is None:
             return
-        # 22.1: the ACK repeats the credentials of its INVITE, because it cannot be challenged.
-        ack = dialog.ack(invite.cseq.number, headers=[*headers, *self.digest[leg].sent("INVITE")], body=body)
+        offer = role.offers.pop(dialog.remote_tag, None)
 
         def located(targets: Sequence[Target], _: str, at: Mono) -> None:
             flow = self._flow_to(leg, dialog, targets)
+            answer = _refusal(offer, self.board.advertised(flow)[0]) if body is None else body
+            kept = required_of(invite, headers) if body is not None else [*headers, *([_SDP] if answer else [])]
+            # 22.1: the ACK repeats the credentials of its INVITE, because it cannot be challenged.
+            ack = dialog.ack(invite.cseq.number, headers=[*kept, *self.digest[leg].sent("INVITE")], body=answer)
             sent = SentAck(self.board.layer.send_ack(ack, flow, self.board.advertised(flow), at), flow)
             if isinstance(role, Dialling):
                 role.acks[dialog.remote_tag] = sent
@@ -250,6 +261,17 @@ def user_of(uri: str) -> str | None:
         return SipUri.parse(uri).user
     except MalformedMessage:
         return None
+
+
+def _refusal(response: Response | None, host: str) -> bytes:
+    """The answer that takes nothing of what a 2xx offers; empty when it offers nothing that can be read."""
+    if response is None:
+        return b""
+    part = sdp.find_sdp(response.headers.get("Content-Type"), response.body)
+    try:
+        return b"" if part is None else sdp.refusal(sdp.parse(part.body), host)
+    except sdp.UnusableSdp:
+        return b""
 
 
 def _with_credentials(request: Request, credentials: Iterable[tuple[str, str]]) -> Request:

@@ -17,7 +17,7 @@ from sidecar.clocks import Addr
 from sidecar.sip.errors import SipError
 from sidecar.sip.multipart import SdpPart, find_sdp
 
-__all__ = ["STATIC", "Direction", "MediaLine", "RtpMap", "Sdp", "SdpPart", "UnusableSdp", "find_sdp", "parse"]
+__all__ = ["STATIC", "Direction", "MediaLine", "RtpMap", "Sdp", "SdpPart", "UnusableSdp", "find_sdp", "parse", "refusal"]
 
 Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
 
@@ -366,3 +366,11 @@ def _is_null(host: str) -> bool:
     if host.lower().rstrip(".").endswith(".invalid"):
         return True
     return _is_literal(host) and ipaddress.ip_address(host).is_unspecified
+
+
+def refusal(offer: Sdp, host: str) -> bytes:
+    """The answer of `host`, an IP literal or a name, that takes none of an offer's media (RFC 3264 6: each line in its place, port 0)."""
+    family = "IP6" if ":" in host else "IP4"
+    lines = ["v=0", f"o=- 0 0 IN {family} {host}", "s=-", f"c=IN {family} {host}", "t=0 0"]
+    lines += [f"m={line.kind} 0 {line.proto} {' '.join(line.formats)}" for line in offer.media]
+    return "".join(f"{line}\r\n" for line in lines).encode("utf-8", "surrogateescape")

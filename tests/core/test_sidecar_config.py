@@ -176,7 +176,10 @@ def test_an_inbound_route_dials_its_target_whatever_was_asked_for(tmp_path: Path
     ("section", "complaint"),
     [
         ('sip: {listen: ["tls://127.0.0.1:5061"]}', "1: sip: tls://127.0.0.1:5061 needs sip.tls.certificate"),
-        ('sip: {listen: ["sctp://127.0.0.1:5060"]}', "1: sip.listen: 'sctp://127.0.0.1:5060' must begin with udp://, tcp://, tls://, ws:// or wss://"),
+        (
+            'sip: {listen: ["sctp://127.0.0.1:5060"]}',
+            "1: sip.listen: 'sctp://127.0.0.1:5060' must begin with udp://, tcp://, tls://, ws:// or wss://",
+        ),
         ('sip: {listen: ["udp://127.0.0.1"]}', "1: sip.listen: 'udp://127.0.0.1' needs a port, as in udp://127.0.0.1:5060"),
         ('sip: {listen: ["udp://sip.example:5060"]}', "1: sip.listen: 'udp://sip.example:5060' needs an IP address and a port"),
         ('sip: {listen: ["udp://0.0.0.0:5060"]}', "1: sip: listening on 0.0.0.0 needs `advertise`"),

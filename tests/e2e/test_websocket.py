@@ -23,6 +23,7 @@ from tests.support.sipp import Sipp
 
 pytestmark = pytest.mark.peer
 
+TRANSPORTS = ("ws", "wss")
 NAME = "df7jal23ls0d.invalid"
 OFFER = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio %d RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n"
 
@@ -70,18 +71,17 @@ class Caller:
         return dialog
 
 
-@pytest.mark.parametrize("transport", ["ws", "wss"])
-def test_a_caller_on_a_websocket_and_an_agent_on_udp(
-    tmp_path: Path, transport: str, record_property: Callable[[str, object], None]
-) -> None:
-    """One call that the agent hangs up, so its BYE must find the stream, then one that the caller hangs up."""
-    record_property("scenario", ("call, the agent or the caller hangs up", f"{transport} → udp", "websockets → SIPp"))
+def test_callers_on_websockets_and_an_agent_on_udp(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    """A call that the agent hangs up, so its BYE must find the stream, and one that the caller hangs up; over ws and over wss."""
     host, edge = loopback(), loopback()
     edge_port = free_port(edge)
     files = issued(trustme.CA(), tmp_path / "tls", host)
     settings = {
         "sip": {
-            "listen": [f"{transport}://{host}:{free_port(host, socket.SOCK_STREAM)}", f"udp://{host}:{free_port(host)}"],
+            "listen": [
+                *(f"{transport}://{host}:{free_port(host, socket.SOCK_STREAM)}" for transport in TRANSPORTS),
+                f"udp://{host}:{free_port(host)}",
+            ],
             "tls": {"certificate": str(files.chain), "key": str(files.key)},
         },
         "routes": [{"name": "agent", "target": f"sip:agent@{edge}:{edge_port}"}],
@@ -90,42 +90,42 @@ def test_a_caller_on_a_websocket_and_an_agent_on_udp(
         "admin": {"listen": "127.0.0.1:0"},
         "drain": {"deadline_s": 1, "goodbye_s": 1, "flush_s": 0},
     }
-    trust = ssl.create_default_context(cafile=str(files.ca)) if transport == "wss" else None
     with ExitStack() as stack:
         sidecar = stack.enter_context(running("sidecar", tmp_path / "sidecar", settings))
-        uri = sidecar.event("ready")["sip"][0]
-        stream = stack.enter_context(connect(uri, subprotocols=[Subprotocol("sip")], ssl=trust))
-        number = f"sip:agent@{uri.partition('://')[2]};transport=ws"
+        for transport, uri in zip(TRANSPORTS, sidecar.event("ready")["sip"], strict=False):
+            record_property("scenario", ("call, the agent or the caller hangs up", f"{transport} → udp", "websockets → SIPp"))
+            trust = ssl.create_default_context(cafile=str(files.ca)) if transport == "wss" else None
+            stream = stack.enter_context(connect(uri, subprotocols=[Subprotocol("sip")], ssl=trust))
+            number = f"sip:agent@{uri.partition('://')[2]};transport=ws"
 
-        agent = waiting(stack, Sipp("agent-hangs-up", tmp_path, edge, edge_port, calls=1, options=["-d", "300"]), edge, edge_port)
-        caller = Caller(stream, transport.upper(), number)
-        caller.dial()
-        bye = caller.hear("BYE")
-        assert isinstance(bye, Request)
-        assert bye.uri == f"sip:alice@{NAME};transport=ws"
-        assert bye.via.transport == transport.upper()
-        caller.send(response_to(bye, 200))
-        assert agent.wait(15).successful == 1
+            agent = Sipp("agent-hangs-up", tmp_path / transport, edge, edge_port, calls=1, options=["-d", "300"])
+            waiting(stack, agent, edge, edge_port)
+            caller = Caller(stream, transport.upper(), number)
+            caller.dial()
+            bye = caller.hear("BYE")
+            assert isinstance(bye, Request)
+            assert (bye.uri, bye.via.transport) == (f"sip:alice@{NAME};transport=ws", transport.upper())
+            caller.send(response_to(bye, 200))
+            assert agent.wait(15).successful == 1
 
-        agent = waiting(stack, Sipp("agent", tmp_path, edge, edge_port, calls=1), edge, edge_port)
-        caller = Caller(stream, transport.upper(), number)
-        dialog = caller.dial()
-        assert dialog.remote_target == number
-        caller.send(dialog.request("BYE"))
-        caller.hear(200)
-        assert agent.wait(15).successful == 1
+            agent = Sipp("agent", tmp_path / transport, edge, edge_port, calls=1)
+            waiting(stack, agent, edge, edge_port)
+            caller = Caller(stream, transport.upper(), number)
+            dialog = caller.dial()
+            assert dialog.remote_target == number
+            caller.send(dialog.request("BYE"))
+            caller.hear(200)
+            assert agent.wait(15).successful == 1
         quiet(sidecar)
-        for trace in traces(tmp_path):
-            used = {(fact["leg"], fact["transport"]) for fact in trace if fact["kind"] == "sip_message"}
-            assert used == {("A", transport), ("B", "udp")}
+        used = [{(fact["leg"], fact["transport"]) for fact in trace if fact["kind"] == "sip_message"} for trace in traces(tmp_path)]
+        assert sorted(map(sorted, used)) == [[("A", transport), ("B", "udp")] for transport in ("ws", "ws", "wss", "wss")]
         assert sidecar.faults == []
 
 
-def waiting(stack: ExitStack, agent: Sipp, host: str, port: int) -> Sipp:
-    """The agent, once it listens."""
+def waiting(stack: ExitStack, agent: Sipp, host: str, port: int) -> None:
+    """Go on once the agent listens."""
     stack.callback(agent.stop)
     until("the agent listens", lambda: taken(host, port))
-    return agent
 
 
 def taken(host: str, port: int) -> bool:

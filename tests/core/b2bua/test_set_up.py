@@ -60,7 +60,7 @@ def test_a_delayed_answer_that_cannot_be_relayed_ends_the_call(bench: Bench) -> 
     got = bench.edge.request("INVITE")
     bench.edge.reply(got, 200, body=ANSWER)
     bench.caller.ack(sent, bench.caller.response(200), body=b"v=0\r\nm=audio nonsense\r\n")
-    assert bench.edge.request("ACK").body == b""
+    assert b"m=audio 0 RTP/AVP 0 101" in bench.edge.request("ACK").body
     for party in (bench.edge, bench.caller):
         party.reply(party.request("BYE"), 200)
     assert bench.fact(e.Ended).reason == "sdp-unusable"
