@@ -40,9 +40,12 @@ class Stretch:
 
 def parts(packets: Sequence[Tapped]) -> Iterator[Stretch | Tapped]:
     """The packets in their order, regular stretches taken together."""
-    datagrams = [packet[1] for packet in packets]
-    size = len(datagrams[0]) if datagrams else 0
-    if len(packets) < SHORTEST or size <= HEADER_LENGTH or len(set(map(len, datagrams))) > 1:
+    if len(packets) < SHORTEST:
+        yield from packets
+        return
+    _, datagrams, times = zip(*packets, strict=True)
+    size = len(datagrams[0])
+    if size <= HEADER_LENGTH or len(set(map(len, datagrams))) > 1:
         yield from packets
         return
     rows = np.frombuffer(b"".join(datagrams), np.uint8).reshape(-1, size)
@@ -53,7 +56,7 @@ def parts(packets: Sequence[Tapped]) -> Iterator[Stretch | Tapped]:
     links &= steps > 0
     links[1:] &= ~links[:-1] | (steps[1:] == steps[:-1])
     breaks = (np.flatnonzero(~links) + 1).tolist()
-    arrivals = np.array([packet[2] for packet in packets])
+    arrivals = np.array(times)
     for start, end in zip([0, *breaks], [*breaks, len(packets)], strict=True):
         if end - start < SHORTEST:
             yield from packets[start:end]

@@ -8,7 +8,8 @@ from typing import NamedTuple
 _FIXED = struct.Struct("!BBHII").unpack_from
 _EXTENSION = struct.Struct("!HH").unpack_from
 HEADER_LENGTH = 12
-_RTCP_TYPES = frozenset(bytes([number]) for number in range(192, 224))
+RTCP_TYPES = frozenset(bytes([number]) for number in range(192, 224))
+"""Second octets of RTCP packets."""
 
 
 class Packet(NamedTuple):
@@ -25,7 +26,7 @@ class Packet(NamedTuple):
 
 def is_rtcp(data: bytes) -> bool:
     """Whether a datagram on a multiplexed port is RTCP: its second octet lies in 192–223 (RFC 5761 4)."""
-    return data[1:2] in _RTCP_TYPES
+    return data[1:2] in RTCP_TYPES
 
 
 def peek(data: bytes) -> Packet | None:

@@ -20,6 +20,7 @@ _MS = RATE // 1000
 _STRIDE = 2 * RATE
 _CHUNK = 50  # hops: 100 ms
 _SAME_LEVEL_DB = 0.5
+_SILENT_DB = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +285,11 @@ class SpeechTrack:
             low, high = max(limit, rough - beyond, 0), min(rough + reach, max(raw.end, rough + FRAME))
         else:
             low, high = max(raw.start, rough - reach), min(limit, rough + beyond)
+        silence = self._silence(rough, low, high, side)
+        if silence is not None and silence < raw.level - settings.depth_db - _SILENT_DB:
+            # No noise to look for, so the dear look at the band need not go that far.
+            self._last_noise = silence
+            low, high = (max(low, rough - reach), high) if side == "onset" else (low, min(high, rough + reach))
         low -= low % HOP
         power = self._band(raw, low, high) if side == "onset" else refine.band_power(self._history.between(low, high), settings)
         longest_loss = refine.bridge_lost(power, [(a - low, b - low) for a, b in self._history.lost_between(low, high)])
@@ -300,6 +306,14 @@ class SpeechTrack:
         bias, uncertainty = refine.expected_loss(depth, side)
         corrected = position + round(bias * _MS) * (1 if side == "end" else -1)
         return Boundary(corrected, uncertainty + longest_loss / 2, True)
+
+    def _silence(self, rough: int, low: int, high: int, side: Side) -> float | None:
+        """Level of the loudest frame in the pause beside a boundary; None where the pause is short, or too long ago."""
+        first, last = (low, rough - 5 * FRAME) if side == "onset" else (rough + 15 * FRAME, high)
+        known = self._head - len(self._known) * FRAME
+        if last - first < _CHUNK * HOP or first < known or last > self._head:
+            return None
+        return float(self._known[(first - known) // FRAME : (last - known) // FRAME].max())
 
     def _band(self, raw: _Raw, low: int, high: int) -> Levels:
         """Band power around an onset, which is looked at again once more of the speech is known."""

@@ -12,7 +12,7 @@ from sidecar.clocks import Mono
 from sidecar.media.codec import Codec
 from sidecar.media.hearsay import Hearsay
 from sidecar.media.relay import Leg
-from sidecar.media.rtp import is_rtcp
+from sidecar.media.rtp import RTCP_TYPES, is_rtcp
 from sidecar.media.tap import Tapped
 from sidecar.speech.neural import Bench
 from sidecar.turns.findings import findings
@@ -91,14 +91,15 @@ class Measurement:
             self.packet(*packets[first])
             first += 1
         rest = packets[first:] if first else packets
-        media: dict[Leg, list[Tapped]] = {"A": [], "B": []}
-        for packet in rest:
-            if is_rtcp(packet[1]):
-                self._control(*packet)
-            else:
-                media[packet[0]].append(packet)
+        taken = 0
         for leg, side in self._sides.items():
-            side.packets(media[leg])
+            media = [packet for packet in rest if packet[0] == leg and packet[1][1:2] not in RTCP_TYPES]
+            side.packets(media)
+            taken += len(media)
+        if taken < len(rest):
+            for packet in rest:
+                if is_rtcp(packet[1]):
+                    self._control(*packet)
 
     def _control(self, leg: Leg, data: bytes, arrival: Mono) -> None:
         if not self._sides[leg].stream.sealed:  # of SRTCP only the first eight octets mean what they seem to
