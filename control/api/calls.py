@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import quote
 
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
 from control.api import csv_lines, evidence, ladder, ladder_svg, pcap, queries, summaries, vcon
 from control.api.answering import preferred
-from control.api.parameters import CallFilter, CallQuery, CurrentQuery, ExportQuery, LadderQuery, Query
+from control.api.parameters import CallFilter, CallQuery, CurrentQuery, ExportQuery, LadderQuery, Query, VconQuery
 from control.api.problems import Problem
 from control.api.spans import told_spans
 from control.api.state import STATE
@@ -26,6 +30,11 @@ from control.store import Store
 from control.store.recordings import AUDIO
 
 _PCAP = "application/vnd.tcpdump.pcap"
+_VCON_AUDIO = {".wav": "audio/x-wav"}
+"""Media types that a vCon spells differently (section 4.3.8)."""
+_INLINE = 8 << 20
+_MOST_INLINE = 64 << 20
+"""Octets of a recording that go into a container unasked, and at all: it is made in memory."""
 
 
 async def list_calls(request: web.Request, query: CallQuery) -> CallPage:
@@ -133,11 +142,34 @@ async def show_evidence(request: web.Request, query: Query) -> web.Response:
     return web.Response(text=page, content_type="text/html", charset="utf-8", headers={"Content-Security-Policy": evidence.POLICY})
 
 
-async def show_vcon(request: web.Request, query: Query) -> web.Response:
-    """The call as the IETF's container of conversations."""
+async def show_vcon(request: web.Request, query: VconQuery) -> web.Response:
+    """The call as the IETF's container of conversations, with its recording."""
     call, facts = await _told(request)
-    text = json.dumps(vcon.container(call, facts), ensure_ascii=False).encode("utf-8", "replace")
+    audio = None
+    if query.recording != "none" and call.answered_at is not None:
+        url = str(request.url.with_path(f"/v1/calls/{quote(call.id, safe='')}/recording", encoded=True).with_query(None))
+        audio = await asyncio.to_thread(_audio, request.app[STATE].recordings.find(call.id), url, query.recording)
+    text = await asyncio.to_thread(lambda: json.dumps(vcon.container(call, facts, audio), ensure_ascii=False).encode("utf-8", "replace"))
     return web.Response(body=text, content_type=vcon.MEDIA_TYPE, headers=_named(call, "vcon.json"))
+
+
+def _audio(path: Path | None, url: str, wanted: str) -> vcon.Audio | None:
+    """The file of a recording for a container; None where there is none. Raises Problem where it is too large to be put inside."""
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if wanted == "embed" and size > _MOST_INLINE:
+                raise Problem(
+                    413, f"the recording has {size} octets, and at most {_MOST_INLINE} are put inside: ask for recording=reference"
+                )
+            inside = wanted == "embed" or (wanted == "auto" and size <= _INLINE)
+            digest = hashlib.file_digest(file, "sha512").digest()
+            file.seek(0)
+            return vcon.Audio(path.name, _VCON_AUDIO.get(path.suffix, AUDIO[path.suffix]), url, digest, file.read() if inside else None)
+    except FileNotFoundError:
+        return None
 
 
 async def show_summary(request: web.Request, query: CallFilter) -> Summary:

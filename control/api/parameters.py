@@ -88,6 +88,15 @@ class ExportQuery(CallFilter):
     format: Literal["ndjson", "csv"] = Field("ndjson", description="One JSON object a line, or the figures as comma-separated values.")
 
 
+class VconQuery(Query):
+    """How the recording is in the container."""
+
+    recording: Annotated[
+        Literal["auto", "embed", "reference", "none"],
+        Field(description="Inline, by reference with its hash, or not at all; auto: inline up to 8 MiB."),
+    ] = "auto"
+
+
 class LadderQuery(Query):
     """The form of a ladder."""
 

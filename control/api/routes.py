@@ -16,6 +16,7 @@ from control.api.parameters import (
     ExportQuery,
     LadderQuery,
     ReportQuery,
+    VconQuery,
 )
 from control.api.table import BINARY, TEXT, Route, register
 from control.contract.answers import (
@@ -131,8 +132,11 @@ _CALLS = (
         "It as a vCon",
         {vcon.MEDIA_TYPE: _OBJECT},
         ("read",),
+        query=VconQuery,
+        errors=(413,),
         conditional=True,
-        description="draft-ietf-vcon-vcon-core-03, unsigned: parties, dialog, the call object as analysis; messages and ladder attached.",
+        description="draft-ietf-vcon-vcon-core-03, unsigned: parties, dialog, the call object as analysis; messages and ladder attached. "
+        "The recording is a dialog of its own; a reference is a URL of this API, with the SHA-512 of what it leads to.",
     ),
     Route("GET", "/v1/summary", calls.show_summary, "Counts and percentiles over a filter", {_JSON: Summary}, ("read",), query=CallFilter),
     Route(

@@ -1,7 +1,8 @@
 """A call as a vCon, the IETF's container of conversations (draft-ietf-vcon-vcon-core-03, unsigned form). Pure: call and trace in, JSON out.
 
 A call that was answered is a dialog of type `recording-set`: the one form that tells of a conversation, its time and its parties without
-holding media. One that was not is `incomplete` with its disposition. The figures and the verdict are an analysis. The SIP messages (as a
+holding media. Its recording, where there is one, is a second dialog that belongs to it, inline or by reference with its hash. A call that
+was not answered is `incomplete` with its disposition. The figures and the verdict are an analysis. The SIP messages (as a
 capture file) and the ladder are attachments, which the product itself contributes as a party.
 """
 
@@ -12,6 +13,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -34,8 +36,19 @@ _DISPOSITIONS = {
 """Section 4.3.11; every other status is `failed`."""
 
 
-def container(call: Call, trace: Iterable[f.Fact]) -> dict[str, Any]:
-    """The container as values that JSON can hold. The same call and trace give the same container."""
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """The recording's file: its octets, or where they are and their SHA-512 (section 2.4)."""
+
+    name: str
+    mediatype: str
+    url: str
+    sha512: bytes
+    content: bytes | None = None
+
+
+def container(call: Call, trace: Iterable[f.Fact], audio: Audio | None = None) -> dict[str, Any]:
+    """The container as values that JSON can hold. The same call, trace and recording give the same container."""
     facts = list(trace)
     updated = max((fact.at for fact in facts), default=call.ended_at or call.started_at)
     return {
@@ -45,7 +58,7 @@ def container(call: Call, trace: Iterable[f.Fact]) -> dict[str, Any]:
         "updated_at": _at(updated),
         "subject": f"{call.kind} call, {call.direction}" + (f", route {call.route}" if call.route else ""),
         "parties": [_party(call.from_), _party(call.recipient or call.to, kind="bot"), {"name": "Trunkside", "type": "organization"}],
-        "dialog": [_dialog(call)],
+        "dialog": [_dialog(call, 0 if audio is None else 1), *([_recording(call, audio)] if audio is not None else [])],
         "analysis": [
             {
                 "type": "report",
@@ -86,12 +99,31 @@ def _party(address: str, kind: str | None = None) -> dict[str, Any]:
     return party
 
 
-def _dialog(call: Call) -> dict[str, Any]:
+def _dialog(call: Call, recordings: int) -> dict[str, Any]:
     begun = {"start": _at(call.answered_at or call.started_at), "parties": [CALLER, AGENT], "application": "trunkside"}
     if call.answered_at is None:
         return {"type": "incomplete", **begun, "disposition": _disposition(call.status), "party_history": _history(call)}
     ended = {"duration": max(0.0, (call.ended_at - call.answered_at).total_seconds())} if call.ended_at is not None else {}
-    return {"type": "recording-set", **begun, **ended, "recordings": [], "party_history": _history(call)}
+    return {"type": "recording-set", **begun, **ended, "recordings": list(range(1, 1 + recordings)), "party_history": _history(call)}
+
+
+def _recording(call: Call, audio: Audio) -> dict[str, Any]:
+    """Sections 4.3.4 and 4.3.10: two channels, a party each. It begins with the answer."""
+    told = call.media.recording
+    dialog: dict[str, Any] = {
+        "type": "recording",
+        "start": _at(call.answered_at or call.started_at),
+        "parties": [CALLER, AGENT],
+        "recording_set": 0,
+        "mediatype": audio.mediatype,
+        "filename": audio.name,
+        "application": "trunkside",
+    }
+    if told is not None:
+        dialog["duration"] = told.seconds
+    if audio.content is not None:
+        return {**dialog, "encoding": "base64url", "body": _base64(audio.content)}
+    return {**dialog, "url": audio.url, "content_hash": f"sha512-{_base64(audio.sha512)}"}
 
 
 def _disposition(status: int | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import uuid
 from datetime import timedelta
@@ -12,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
 from control.api import pcap, vcon
-from control.contract.call import Call, Dtmf
+from control.contract.call import Call, Dtmf, Recording
 from control.contract.facts import FACT, Fact
 from control.contract.fold import fold
 from tests.core.control.traces import TOKEN, Trace
@@ -48,6 +49,23 @@ MEETING = {"start": DATE, "duration": {"type": "number", "minimum": 0}, "parties
 DIALOG = {
     "oneOf": [
         an_object("type start recordings", type={"const": "recording-set"}, recordings={"type": "array", "items": INDEX}, **MEETING),
+        an_object(
+            "type start parties recording_set mediatype encoding body",
+            type={"const": "recording"},
+            recording_set=INDEX,
+            **MEETING,
+            **(CONTENT | {"encoding": {"const": "base64url"}, "body": TEXT}),
+        ),
+        an_object(
+            "type start parties recording_set mediatype url content_hash",
+            type={"const": "recording"},
+            recording_set=INDEX,
+            url={"type": "string", "format": "uri"},
+            content_hash={"type": "string", "pattern": "^sha512-[A-Za-z0-9_-]{86}$"},
+            mediatype=TEXT,
+            filename=TEXT,
+            **MEETING,
+        ),
         an_object(
             "type start disposition",
             type={"const": "incomplete"},
@@ -90,9 +108,9 @@ def told(trace: Trace) -> tuple[Call, list[Fact]]:
     return call, facts
 
 
-def valid(call: Call, facts: list[Fact]) -> dict[str, Any]:
+def valid(call: Call, facts: list[Fact], audio: vcon.Audio | None = None) -> dict[str, Any]:
     """The container as it is read back from JSON, once it has been found in order."""
-    made: dict[str, Any] = json.loads(json.dumps(vcon.container(call, facts)))
+    made: dict[str, Any] = json.loads(json.dumps(vcon.container(call, facts, audio)))
     Draft202012Validator.check_schema(SCHEMA)
     Draft202012Validator(SCHEMA, format_checker=FormatChecker()).validate(made)
     for dialog in made["dialog"]:
@@ -160,3 +178,20 @@ def test_the_same_call_has_the_same_name_and_another_call_another() -> None:
     assert name.int >> 80 == int(call.started_at.timestamp() * 1000)
     assert name == vcon.name_of(call)
     assert name != vcon.name_of(call.model_copy(update={"id": "c2"}))
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_recording_is_a_dialog_of_the_set_with_a_party_a_channel(inside: bool) -> None:
+    call, facts = answered()
+    call.media.recording = Recording(format="ogg", seconds=11.5, bytes=4, sha256="0" * 64)
+    digest = hashlib.sha512(b"Opus").digest()
+    audio = vcon.Audio("c1.ogg", "audio/ogg", "https://control.example/v1/calls/c1/recording", digest, b"Opus" if inside else None)
+    whole, recording = valid(call, facts, audio)["dialog"]
+    assert (whole["type"], whole["recordings"], recording["type"], recording["recording_set"]) == ("recording-set", [1], "recording", 0)
+    assert (recording["start"], recording["duration"], recording["parties"]) == (whole["start"], 11.5, [0, 1])
+    assert (recording["mediatype"], recording["filename"]) == ("audio/ogg", "c1.ogg")
+    if inside:
+        assert base64.urlsafe_b64decode(recording["body"] + "==") == b"Opus"
+    else:
+        assert recording["url"] == audio.url
+        assert base64.urlsafe_b64decode(recording["content_hash"].removeprefix("sha512-") + "==") == digest
