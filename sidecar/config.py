@@ -135,7 +135,7 @@ class Inside(Section):
 class Sip(Section):
     """Where the sidecar listens, and under which host it is reached."""
 
-    listen: list[str] = Field(default=["udp://127.0.0.1:5060"], min_length=1)
+    listen: list[str] = Field(default=["udp://127.0.0.1:5060", "tcp://127.0.0.1:5060"], min_length=1)
     advertise: str | list[str] | None = None
     advertise_port: int | None = Field(default=None, ge=1, le=65535)
     inside: Inside | None = None

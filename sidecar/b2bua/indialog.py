@@ -24,10 +24,6 @@ from sidecar.sip.dialog import DialogState, OutOfOrder
 from sidecar.sip.layer import TxId
 from sidecar.sip.message import Request, Response
 
-RETRY_AFTER_OVERLAP = ("Retry-After", "1")
-"""Seconds; RFC 3261 14.2 asks for a random value of 0–10 when an earlier INVITE of the same peer is still open."""
-
-
 LOCAL = REFRESHING | {"PRACK"}
 """Requests that may be answered here, where only one leg knows the extension that they belong to."""
 
@@ -58,7 +54,9 @@ class InDialog(Refreshing):
         elif request.max_forwards == 0:
             self.answer(leg, tx, request, 483, now)
         elif request.method == "INVITE" and (busy := self._busy(leg)) is not None:
-            self.answer(leg, tx, request, busy, now, [RETRY_AFTER_OVERLAP] if busy == 500 else [])
+            # 14.2: a random number of seconds between 0 and 10.
+            later = ("Retry-After", str(int(self.board.ids.token()[:8], 16) % 11))
+            self.answer(leg, tx, request, busy, now, [later] if busy == 500 else [])
         elif request.method == "REFER" and self.route.refer == "refuse":
             self.answer(leg, tx, request, 403, now, [warning(f"route {self.route.name} lets nobody be transferred")])
         elif request.method not in LOCAL or not self._settled_here(leg, tx, request, now):

@@ -10,7 +10,7 @@ from control.contract.settings import SettingsError
 from sidecar.analysis import extra
 from sidecar.app import _route, _settings
 from sidecar.b2bua.routes import Route
-from sidecar.config import SidecarConfig, load
+from sidecar.config import SidecarConfig, Sip, load
 from sidecar.identity.inbound import Policy
 from sidecar.identity.presets import PRESETS, Preset
 from sidecar.sip.uri import SipUri
@@ -298,3 +298,9 @@ def test_accurate_measurement_without_its_extra_says_what_to_install(tmp_path: P
     assert "detector: accurate (routes: agent): there is no Python package silero-that-nobody-installed" in said
     assert "pip install 'trunkside[accurate]'" in said
     assert loaded(tmp_path, ROUTE).accurate == frozenset()  # where nobody asks for it, nothing is missing
+
+
+def test_without_a_word_on_it_udp_and_tcp_are_listened_on_at_one_port() -> None:
+    """RFC 3261 18.2.1: a request that is too long for a datagram comes by TCP."""
+    udp, tcp = Sip().endpoints
+    assert (udp.transport, tcp.transport, udp.addr) == ("udp", "tcp", tcp.addr)

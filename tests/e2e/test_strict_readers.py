@@ -15,9 +15,11 @@ import sipmessage
 from tests.core.b2bua import (
     test_bye,
     test_cancel,
+    test_corners,
     test_early,
     test_failures,
     test_in_dialog,
+    test_letter,
     test_offers,
     test_plain_call,
     test_refusals,
@@ -35,9 +37,11 @@ pytestmark = pytest.mark.peer
 SCENES = (
     test_bye,
     test_cancel,
+    test_corners,
     test_early,
     test_failures,
     test_in_dialog,
+    test_letter,
     test_offers,
     test_plain_call,
     test_refusals,

@@ -174,7 +174,7 @@ def test_a_second_one_before_the_first_is_answered_is_told_to_come_later(bench: 
     got = bench.edge.request("INVITE")
     bench.caller.ask("INVITE", body=OFFER)
     refused = bench.caller.response(500)
-    assert refused.headers.get("Retry-After") == "1"
+    assert int(refused.headers.get("Retry-After") or "") in range(11)
     bench.caller.ack(bench.caller.asked, refused)
     bench.edge.reply(got, 200, body=ANSWER)
     bench.caller.ack(first, bench.caller.response(200))
