@@ -1,6 +1,8 @@
 """What empties the outbox: one worker a destination claims, sends, settles, so that a receiver that hangs delays no other.
 
 A worker is woken when something is queued or falls due. It also looks from time to time, because another replica's leases end unannounced.
+A destination that has failed several times in a row is left alone for longer and longer and then tried with one delivery: thousands that
+wait would each find out for themselves otherwise, at the cost of what comes in meanwhile. Each delivery's own pauses are the outbox's.
 """
 
 from __future__ import annotations
@@ -33,6 +35,10 @@ _DATABASE_PAUSE_S = 1.0
 _MOST_REPLIES = 512
 _SHORTEST_SLEEP_S = 0.02
 """Also what is waited for after being woken: under load, many wake-ups are one look."""
+_ILL_AFTER = 8
+"""Failures in a row after which the destination is ill, and not the delivery."""
+_FIRST_REST_S = 0.25
+_LONGEST_REST_S = 30.0
 
 
 class Worker:
@@ -60,11 +66,12 @@ class Worker:
         self._waits = waits
         self._lease_us = int(lease_s * SECOND)
         self._changed = changed
-        self._free = parallel
+        self._free = self._parallel = parallel
         self._seal = seal
         self.queued: Callable[[], None] = self.wake
         """Called when an answer has put something into the outbox, of whatever destination."""
         self._held_until = 0
+        self._failures = 0
         self._longest_sleep_s = _LONGEST_SLEEP_S if store.single_process else _LONGEST_SLEEP_BESIDE_OTHERS_S
         self._wake = asyncio.Event()
         self._stopping = False
@@ -76,7 +83,7 @@ class Worker:
     def describe(self) -> dict[str, object]:
         """Free slots, how long the destination wants to be left alone (s), and what became of all attempts."""
         held = max(0.0, (self._held_until - now_us()) / SECOND)
-        return {"owner": self._owner, "free": self._free, "held_s": round(held, 1), **self.results}
+        return {"owner": self._owner, "free": self._free, "held_s": round(held, 1), "failures_in_a_row": self._failures, **self.results}
 
     def wake(self) -> None:
         """Look at the outbox now."""
@@ -122,11 +129,13 @@ class Worker:
     async def _round(self, attempts: asyncio.TaskGroup) -> float:
         """Start what is due and say how long to sleep."""
         now = now_us()
-        if self._free == 0:
+        ill = self._failures >= _ILL_AFTER
+        if self._free == 0 or (ill and self._free < self._parallel):
             return self._longest_sleep_s
         if self._held_until > now:
             return min(self._longest_sleep_s, (self._held_until - now) / SECOND)
-        claimed = await outbox.claim(self._store, self.name, self._owner, now, limit=self._free, lease_us=self._lease_us, waits=self._waits)
+        limit = 1 if ill else self._free
+        claimed = await outbox.claim(self._store, self.name, self._owner, now, limit=limit, lease_us=self._lease_us, waits=self._waits)
         for call in claimed.changed:
             self._changed(call)
         for row in claimed.rows:
@@ -152,6 +161,7 @@ class Worker:
         told = {"delivery": row.id, "kind": row.kind, "call_id": row.label, "attempt": row.attempts, "call": row.call}
         match result:
             case Delivered(evidence, reply):
+                self._failures = 0
                 self.results["delivered"] += 1
                 log.info("delivered", evidence=evidence, **told)
                 self._keep(row.id, reply)
@@ -162,10 +172,10 @@ class Worker:
                     waiter.set_result(reply)
             case Later(cause, after_s):
                 self.results["later"] += 1
-                if after_s is not None:  # it spoke for itself, not for this delivery: the others would hear the same
-                    self._held_until = max(self._held_until, now_us() + int(after_s * SECOND))
+                self._hold(after_s)
                 log.warning("delivery put off", cause=cause, **told)
             case Refused(cause):
+                self._failures = 0
                 self.results["dead"] += 1
                 log.error("delivery refused", cause=cause, **told)
         if call is not None:
@@ -176,6 +186,14 @@ class Worker:
             self._replies[delivery] = reply
             while len(self._replies) > _MOST_REPLIES:
                 self._replies.popitem(last=False)
+
+    def _hold(self, after_s: float | None) -> None:
+        """Leave the destination alone: as long as it asked for, which it did not for one delivery alone, or because it is ill."""
+        if after_s is None:
+            self._failures += 1
+            again = self._failures - _ILL_AFTER
+            after_s = min(_LONGEST_REST_S, _FIRST_REST_S * 2.0 ** min(again, 16)) if again >= 0 else 0.0
+        self._held_until = max(self._held_until, now_us() + int(after_s * SECOND))
 
     def _parcel(self, row: sa.Row[Any]) -> Parcel:
         return Parcel(

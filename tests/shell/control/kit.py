@@ -7,7 +7,7 @@ import io
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,28 +179,32 @@ class Process:
 
     process: asyncio.subprocess.Process
     client: Client
+    log: asyncio.Task[bytes]
+    """Reads along: a pipe that is full would stop who writes into it."""
 
     async def end(self, number: signal.Signals) -> int:
         """Send a signal and give the exit status."""
         self.process.send_signal(number)
-        assert self.process.stderr is not None
-        await self.process.stderr.read()
+        await asyncio.shield(self.log)
         return await self.process.wait()
 
 
 @asynccontextmanager
-async def process(config: Path) -> AsyncIterator[Process]:
+async def process(config: Path, prefix: Sequence[str] = ()) -> AsyncIterator[Process]:
+    """Control from a configuration file; `prefix` is a command that ends in running it."""
     runner = "import sys; from control.app import main; sys.exit(main(sys.argv[1]))"
-    child = await asyncio.create_subprocess_exec(sys.executable, "-c", runner, str(config), stderr=asyncio.subprocess.PIPE)
+    child = await asyncio.create_subprocess_exec(*prefix, sys.executable, "-c", runner, str(config), stderr=asyncio.subprocess.PIPE)
     assert child.stderr is not None
+    log: asyncio.Task[bytes] | None = None
     try:
         async with asyncio.timeout(20) as patience, aiohttp.ClientSession() as http:
             while '"event": "ready"' not in (line := (await child.stderr.readline()).decode()):
                 assert line, "control ended before it was ready"
             patience.reschedule(None)
-            yield Process(child, Client(json.loads(line)["url"], http))
+            log = asyncio.create_task(child.stderr.read())
+            yield Process(child, Client(json.loads(line)["url"], http), log)
     finally:
         if child.returncode is None:
             child.kill()
-            await child.stderr.read()
-            await child.wait()
+        await (log if log is not None else child.stderr.read())
+        await child.wait()

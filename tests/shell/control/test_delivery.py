@@ -12,6 +12,7 @@ import yaml
 from cryptography.fernet import Fernet
 
 from control.config import ControlConfig
+from control.delivery import worker
 from tests.core.control.traces import complete, report
 from tests.shell.control import kit
 from tests.shell.control.kit import ON_SQLITE, Client, control, evaluator, process, settings, until
@@ -38,6 +39,23 @@ async def test_a_failing_evaluator_is_tried_again_with_the_same_bytes(tmp_path: 
         assert len(tuner.attempts) == 2
         assert tuner.attempts[0] == tuner.attempts[1]
         await until(lambda: is_state(client, "r1", "delivered"))
+
+
+@ON_SQLITE
+async def test_an_evaluator_that_fails_for_everybody_is_left_alone_and_tried_with_one_until_it_is_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_FIRST_REST_S", 0.03)
+    async with evaluator() as tuner, control(settings(tmp_path, tuner.base_url, enrich_wait_s=0)) as client:
+        tuner.script = [500] * 10_000
+        await asyncio.gather(*(client.report(report(f"r{number}")) for number in range(60)))
+        await until(lambda: len(tuner.attempts) >= 12)
+        told = (await client.get("/readyz"))["delivery"]["tuner"]
+        assert told["failures_in_a_row"] >= 8
+        assert len(tuner.attempts) <= 20  # of sixty that are due, and each again after a second
+        tuner.script = []
+        await until(lambda: sorted(tuner.calls()) == sorted(f"r{number}" for number in range(60)), 15)
+        assert (await client.get("/readyz"))["delivery"]["tuner"]["failures_in_a_row"] == 0
 
 
 async def test_an_unreachable_evaluator_delays_nothing_but_the_delivery(tmp_path: Path) -> None:
