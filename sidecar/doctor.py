@@ -27,6 +27,8 @@ from sidecar.identity.presets import PRESETS
 from sidecar.net import tls
 from sidecar.net.dns import Resolver
 from sidecar.net.errors import StartError
+from sidecar.net.rtpengine.client import NoAnswer, Server, parse_server
+from sidecar.net.rtpengine.commands import PING, Refused
 from sidecar.net.tls import TlsSettings
 from sidecar.sip.endpoint import Endpoint
 from sidecar.sip.routing import default_port
@@ -87,8 +89,31 @@ async def check_sidecar(config: SidecarConfig, *, offline: bool, resolver: Resol
     faults += _busy(config)
     used = resolver or Resolver(nameservers=config.sip.servers)
     names = dict.fromkeys(route.target for route in config.routes)
-    for found in await asyncio.gather(*(_target(config, target, used) for target in names), _control(config.control.url)):
+    asked = [*(_target(config, target, used) for target in names), _control(config.control.url), _relays(config)]
+    for found in await asyncio.gather(*asked):
         faults += found
+    return faults
+
+
+async def _relays(config: SidecarConfig) -> list[Fault]:
+    """Instances of rtpengine that do not answer; an error where none does."""
+    settings = config.media.rtpengine
+    if config.media.engine != "rtpengine" or settings is None:
+        return []
+    faults: list[Fault] = []
+    silent = 0
+    for name in settings.servers:
+        server = Server(parse_server(name), settings.timeout_s)
+        try:
+            await server.open()
+            await server.ask(PING)
+        except (StartError, NoAnswer, Refused) as error:
+            silent += 1
+            faults.append(Fault("warning", "media.rtpengine.servers", str(error), "start it, or see its --listen-ng and the way there"))
+        finally:
+            server.close()
+    if silent == len(settings.servers):
+        faults = [replace(fault, severity="error") for fault in faults]
     return faults
 
 

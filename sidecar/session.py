@@ -14,13 +14,16 @@ from sidecar.admin import LiveCall
 from sidecar.analysis.work import Accurate, Answered, Captured, Ended, Hold, Negotiated, Record, Work
 from sidecar.b2bua import effects as e
 from sidecar.b2bua.call import Call
-from sidecar.b2bua.legs import PortPairs
-from sidecar.clocks import Mono
+from sidecar.b2bua.legs import Placed, PortPairs
+from sidecar.clocks import Addr, Mono
 from sidecar.media.codec import STATIC, Codec
 from sidecar.media.tap import Ring
 from sidecar.media.wire import Wire
 from sidecar.net.clock import mono, wall
 from sidecar.net.rtp import MediaLine, PortPool
+from sidecar.net.rtpengine.call import RelayedCall
+from sidecar.net.rtpengine.client import Server
+from sidecar.net.rtpengine.pool import Pool as Relays
 from sidecar.sip import sdp
 from sidecar.sip.sdes import KEY_OCTETS
 from sidecar.trace.recorder import Recorder, readable, shown
@@ -53,6 +56,7 @@ class Session:
         capture: bool = False,
         accurate: bool = False,
         secured: bool = False,
+        relays: Relays | None = None,
     ) -> None:
         """`advertised` says for an address of ours under which host the party at another address knows it.
 
@@ -71,7 +75,10 @@ class Session:
         self._lines: dict[int, MediaLine] = {}
         self._hosts: dict[e.Leg, str] = {}
         self._ring = Ring(RING_CAPACITY)
+        self._apart = RelayedCall(call, relays, pool, self._ring, self._note_found) if relays is not None else None
         self._measured_line: int | None = None
+        self._opening: dict[e.Leg, tuple[str, Addr]] = {}
+        """Codec and address of parties that do not know yet where to send to."""
         self._signalling_done = False
         self._measured = False
         self._ended_at: Mono | None = None
@@ -84,6 +91,8 @@ class Session:
         self._agent_media: tuple[str, ...] = ()
         self._inbox: list[Work] = [*([Record(record)] if record is not None else []), *([Accurate()] if accurate else [])]
         self._wire = Wire(RING_CAPACITY) if capture else None
+        if self._apart is not None and self._wire is not None:
+            self._apart.wire = self._wire
         self._lines_due: list[bytes] = []
         self._refused = 0
         self._relay_delay = RelayDelay()
@@ -132,16 +141,19 @@ class Session:
 
     def described(self, fact: e.MediaDescribed, now: Mono) -> None:
         """A leg's party said where it wants an m-line's media, and in which codecs."""
-        line = self._lines.get(fact.line.index)
-        if line is None:
-            return
         description = fact.line
-        line.shown(fact.leg, self._advertised(self._hosts[fact.leg], fact.signalling_host))
         rtp = (description.address, description.port)
-        # RFC 5761: with rtcp-mux RTCP shares the RTP port, which the relay forwards anyway.
-        line.negotiated(fact.leg, rtp, description.rtcp, fact.signalling_host)
-        if self._secured:
-            line.secure(fact.leg, fact.keys)
+        if self._apart is not None:
+            self._apart.told(fact.leg, description)
+            self._measured_line = self._apart.measured
+        elif (line := self._lines.get(description.index)) is None:
+            return
+        else:
+            line.shown(fact.leg, self._advertised(self._hosts[fact.leg], fact.signalling_host))
+            # RFC 5761: with rtcp-mux RTCP shares the RTP port, which the relay forwards anyway.
+            line.negotiated(fact.leg, rtp, description.rtcp, fact.signalling_host)
+            if self._secured:
+                line.secure(fact.leg, fact.keys)
         if description.index != self._measured_line or description.kind != "audio":
             return
         # RFC 3264 5.1: the payload types in a description are those that its author wants to receive, so the far party sends them.
@@ -152,10 +164,57 @@ class Session:
         self._tell(Hold(fact.leg, description.held, now))
         first = next(iter(codecs.values()), None)
         name = first.name if first is not None else "unknown"
-        local = (self._advertised(self._hosts[fact.leg], fact.signalling_host), line.ports(fact.leg)[0])
-        if fact.leg == "B":
-            self._agent_media = (readable(shown(rtp)), shown(local))
-        self._lines_due.append(self._recorder.media_opened(fact.leg, name, local, rtp, now, wall()))
+        self._opening[fact.leg] = (name, rtp)
+        self._tell_opened(now, fact.signalling_host)
+
+    def _tell_opened(self, now: Mono, signalling_host: str = "") -> None:
+        """Record the media of each leg whose party knows where to send to."""
+        for leg, (codec, remote) in list(self._opening.items()):
+            local = self._local(leg, signalling_host)
+            if local is not None:
+                del self._opening[leg]
+                if leg == "B":
+                    self._agent_media = (readable(shown(remote)), shown(local))
+                self._lines_due.append(self._recorder.media_opened(leg, codec, local, remote, now, wall()))
+
+    def _local(self, leg: e.Leg, signalling_host: str) -> Addr | None:
+        if self._apart is not None:
+            return self._apart.local(leg)
+        if self._measured_line is None:
+            return None
+        return self._advertised(self._hosts[leg], signalling_host), self._lines[self._measured_line].ports(leg)[0]
+
+    # -- a relay outside of this process -----------------------------------------------------------------------------------------------
+
+    async def ask_relay(self, asked: e.AskRelay) -> Placed:
+        """Where the relay takes the media. Raises RelayFailed."""
+        if self._apart is None:
+            raise LookupError(f"call {self.call} is relayed here")
+        placed = await self._apart.ask(asked)
+        self._tell_opened(mono())
+        return placed
+
+    async def restore_relay(self) -> None:
+        """Have the relay go by what counts, should it have been told anything else since."""
+        if self._apart is not None:
+            await self._apart.restore()
+
+    async def close_relay(self) -> None:
+        """Take what the relay counted, and have it forget the call."""
+        if self._apart is not None:
+            await self._apart.close()
+            self._refused = self._apart.refused
+
+    def relay_lost(self, server: Server) -> None:
+        """An instance does not answer any more: if it is this call's, the call says so."""
+        if self._apart is not None and self._apart.server is server and self.ended is None:
+            words = f"media relay {server.name} does not answer any more: without it nothing is heard, unless a party renews the session"
+            self._note_found("media_relay_lost", words)
+
+    def _note_found(self, name: str, detail: str) -> None:
+        if not self.closed:
+            self.record(e.Found(self.call, name, detail), mono())
+            self.flush()
 
     # -- analysis ----------------------------------------------------------------------------------------------------------------------
 
@@ -164,7 +223,9 @@ class Session:
         if self._wire is not None:
             return False
         self._wire = Wire(RING_CAPACITY)
-        if self._measured_line in self._lines:
+        if self._apart is not None:
+            self._apart.wire = self._wire
+        elif self._measured_line in self._lines:
             self._lines[self._measured_line].capture(self._wire)
         return True
 
@@ -187,7 +248,7 @@ class Session:
             self.work(),
             answered=self._answered_mono is not None,
             at=self._ended_at if self._ended_at is not None else mono(),
-            tap_dropped=self._ring.dropped,
+            tap_dropped=self.tap_dropped,
             refused=self._refused,
             relay_delay=self._relay_delay,
         )
@@ -237,7 +298,7 @@ class Session:
     @property
     def tap_dropped(self) -> int:
         """Packets that were relayed but never analysed."""
-        return self._ring.dropped
+        return self._ring.dropped + (self._apart.missed if self._apart is not None else 0)
 
     @property
     def closed(self) -> bool:
@@ -281,8 +342,8 @@ class Session:
     def describe(self) -> dict[str, object]:
         """State and counts, for the admin API."""
         return {
-            "media": {index: line.describe() for index, line in self._lines.items()},
-            "tap_dropped": self._ring.dropped,
+            "media": {index: line.describe() for index, line in self._lines.items()} if self._apart is None else self._apart.describe(),
+            "tap_dropped": self.tap_dropped,
         }
 
 

@@ -30,6 +30,8 @@ class Status:
             reasons.append("there is nothing to dial: the file has no routes, and control has sent none yet")
         if self._sidecar.pool.free < 2:
             reasons.append("no RTP port pairs are free: widen media.ports")
+        if (relays := self._sidecar.relays) is not None and not any(server.is_up for server in relays.servers):
+            reasons.append("no media relay answers: see media.rtpengine.servers")
         if (problem := self._sidecar.reporter.spool.problem()) is not None:
             reasons.append(problem)
         return reasons
@@ -51,6 +53,9 @@ class Status:
             "trunkside_analysis_deaths", "Times that the analysis process died and was started again", self._sidecar.analysis.deaths
         )
         yield gauge("trunkside_rtp_port_pairs_free", "RTP port pairs that are free", self._sidecar.pool.free)
+        if (relays := self._sidecar.relays) is not None:
+            up = sum(server.is_up for server in relays.servers)
+            yield gauge("trunkside_media_relays_up", "Instances of rtpengine that answer", up)
         if (fleet := self._sidecar.fleet) is not None:
             yield gauge("trunkside_fleet_connected", "Whether control is connected", float(fleet.connected))
         spool = self._sidecar.reporter.spool.describe()
@@ -65,6 +70,7 @@ class Status:
             "sip": self._sidecar.listening,
             "engine": self._sidecar.engine.describe(),
             "rtp_port_pairs_free": self._sidecar.pool.free,
+            "media_relays": self._sidecar.relays.describe() if self._sidecar.relays is not None else None,
             "analysis": self._sidecar.analysis.describe(),
             "reporter": self._sidecar.reporter.describe(),
             "transports": self._sidecar.transports.describe(),

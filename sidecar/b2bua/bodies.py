@@ -1,13 +1,18 @@
-"""What of a body changes on its way to the other leg: a session description's addresses and ports. Media ports are opened for it first."""
+"""What of a body changes on its way to the other leg: a session description's addresses and ports.
+
+Media ports are opened for it first, or a relay outside of this process is asked for them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sidecar.b2bua import outcome as o
-from sidecar.b2bua.effects import Effect, Leg, MediaDescribed, OpenMedia, other
-from sidecar.b2bua.legs import PortPairs
+from sidecar.b2bua.effects import AskRelay, Effect, Leg, MediaDescribed, OpenMedia, other
+from sidecar.b2bua.exchange import Exchange
+from sidecar.b2bua.legs import Placed, PortPairs
 from sidecar.b2bua.securing import Securing, Srtp
 from sidecar.clocks import Mono
 from sidecar.sip import sdp
@@ -28,11 +33,26 @@ class _Wait:
     fail: Failed
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The question that a relay outside of this process has not answered yet."""
+
+    number: int
+    then: Callable[[Placed, Mono], None]
+    fail: Failed
+
+
 class Bodies:
     """The media ports of one call, and the bodies that wait for them."""
 
-    def __init__(self, call: str, emit: Callable[[Effect], None], srtp: Srtp = "pass") -> None:
+    def __init__(self, call: str, emit: Callable[[Effect], None], srtp: Srtp = "pass", *, apart: bool = False) -> None:
+        """`apart`: media is relayed outside of this process."""
         self._securing = Securing(srtp)
+        self._exchange = Exchange()
+        self._apart = apart
+        self._asked: _Asked | None = None
+        self._number = 0
+        self._behind: deque[Callable[[Mono], None]] = deque()
         self.said: dict[Leg, bytes] = {}
         """The description that each leg's party got last."""
         self.ports: dict[int, PortPairs] = {}
@@ -68,25 +88,34 @@ class Bodies:
             fail(o.sdp_unusable(error.detail), now)
             return
         if part is None or description is None:
-            self._securing.quiet(message)
+            self._exchange.quiet(message)
             then(message.body, (), now)
             return
         active = [line for line in description.media if line.port]
+        offers = self._exchange.offers(message, leg)
         try:
-            self._securing.heard(message, leg, active)
+            self._securing.heard(leg, active, offers=offers)
         except sdp.UnusableSdp as error:
             fail(o.sdp_unusable(error.detail), now)
             return
 
-        def opened(at: Mono) -> None:
-            ports = {index: (pair.b if leg == "A" else pair.a) for index, pair in self.ports.items()}
-            rewritten = self._securing.told(description.rewrite(own_host, ports), other(leg), active, self.ports)
+        def place(host: str, ports: Mapping[int, tuple[int, int]], at: Mono) -> None:
+            rewritten = self._securing.told(description.rewrite(host, ports), other(leg), active, self.ports)
             described = [
-                MediaDescribed(self._call, leg, line, signalling_host, self._securing.keys(leg, line.index, self.ports[line.index]))
+                MediaDescribed(self._call, leg, line, signalling_host, self._securing.keys(leg, line.index, self.ports.get(line.index)))
                 for line in active
             ]
             self.said[other(leg)] = rewritten
             then(part.replace(rewritten), described, at)
+
+        if self._apart:
+            self._number += 1
+            self._asked = _Asked(self._number, lambda placed, at: place(placed.host, placed.ports, at), fail)
+            self._emit(AskRelay(self._call, self._number, leg, description.media, offers, hosts, signalling_host))
+            return
+
+        def opened(at: Mono) -> None:
+            place(own_host, {index: (pair.b if leg == "A" else pair.a) for index, pair in self.ports.items()}, at)
 
         if hosts != self._hosts:
             # The first offer, or the same one for a target that is reached from another address of ours.
@@ -99,6 +128,34 @@ class Bodies:
         self._waits.append(_Wait(missing, opened, fail))
         for index in sorted(missing):
             self._emit(OpenMedia(self._call, index, hosts))
+
+    # -- a relay outside of this process -----------------------------------------------------------------------------------------------
+
+    @property
+    def is_asking(self) -> bool:
+        """The relay owes an answer, or a body waits behind one that does."""
+        return self._asked is not None or bool(self._behind)
+
+    def in_turn(self, cross: Callable[[Mono], None], now: Mono) -> None:
+        """Let something cross when all that came before has: a message must not overtake the description of an earlier one."""
+        if self.is_asking:
+            self._behind.append(cross)
+        else:
+            cross(now)
+
+    def answered(self, number: int, placed: Placed | o.Outcome, now: Mono) -> None:
+        """The relay answered the question of this number, or there is nobody to answer it."""
+        if self._asked is None or self._asked.number != number:
+            return
+        asked, self._asked = self._asked, None
+        if isinstance(placed, o.Outcome):
+            asked.fail(placed, now)
+        else:
+            asked.then(placed, now)
+        while self._behind and self._asked is None:
+            self._behind.popleft()(now)
+
+    # -- ports of our own --------------------------------------------------------------------------------------------------------------
 
     def opened(self, m_line: int, ports: PortPairs, now: Mono) -> None:
         """The shell bound the ports of an m-line."""

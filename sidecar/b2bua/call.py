@@ -61,7 +61,7 @@ class Call(Attempting):
         self.unacknowledged: set[TxId] = set()
         self.lookups = 0
         self.digest: dict[Leg, DigestClient] = {"A": DigestClient(None), "B": DigestClient(route.credentials)}
-        self.bodies = Bodies(call_id, board.emit, route.srtp)
+        self.bodies = Bodies(call_id, board.emit, route.srtp, apart=board.settings.relayed_apart)
         self.told: dict[tuple[Leg, int], MediaDescribed] = {}
         self.server = server
         self.a_tag = board.ids.tag()
@@ -200,6 +200,7 @@ class Call(Attempting):
         self.respond_caller(pair, response, headers, body, now)
         # Several early dialogs may have described their media; it follows the one that answers.
         self.tell_media(pair.described)
+        self.settle_relay()
         pair.a.confirm()
         self.confirmed = pair
         self.state = "answered"

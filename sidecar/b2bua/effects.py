@@ -43,6 +43,32 @@ class OpenMedia:
 
 
 @dataclass(frozen=True, slots=True)
+class AskRelay:
+    """Tell a media relay outside of this process what `leg`'s party says of its media, and learn what the other party is to be told.
+
+    Answer, perhaps later, with `Engine.relay_answered` or `Engine.relay_failed` and this `number`. A call asks one thing at a time.
+    """
+
+    call: str
+    number: int
+    leg: Leg
+    lines: tuple[MediaLine, ...]
+    """All m-lines of the description, those with port 0 too: their places count."""
+    is_offer: bool
+    hosts: tuple[str, str]
+    """Our addresses towards leg A and leg B, which tell the families."""
+    signalling_host: str
+    """Where the messages of `leg`'s party come from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renegotiated:
+    """An offer was refused, or a fork decided: of all that was asked of the relay, what `MediaDescribed` told last is what counts."""
+
+    call: str
+
+
+@dataclass(frozen=True, slots=True)
 class MediaDescribed:
     """One leg's party said where and how it wants an m-line's media."""
 
@@ -203,4 +229,4 @@ class Refused:
 
 
 Fact = Started | Message | Dialled | HopProven | Learned | Found | Challenged | Answered | Ended | Gone
-Effect = SendSip | OpenMedia | MediaDescribed | Resolve | Refused | Replaces | Fact
+Effect = SendSip | OpenMedia | AskRelay | Renegotiated | MediaDescribed | Resolve | Refused | Replaces | Fact

@@ -13,7 +13,7 @@ from sidecar.b2bua import outcome as o
 from sidecar.b2bua.call import Call
 from sidecar.b2bua.door import Admitted, Reply, Sender, identify, judge
 from sidecar.b2bua.effects import Effect, Found, Gone, Leg, Message, Refused, SendSip, other
-from sidecar.b2bua.legs import Pair, PortPairs
+from sidecar.b2bua.legs import Pair, Placed, PortPairs
 from sidecar.b2bua.lookups import Lookups
 from sidecar.b2bua.pings import Pings
 from sidecar.b2bua.registry import Registry
@@ -129,6 +129,20 @@ class Engine:
         if (call := self.calls.get(call_id)) is not None:
             self._touched[call.id] = call
             call.media_failed(m_line, detail, now)
+            self._drain(now)
+
+    def relay_answered(self, call_id: str, number: int, placed: Placed, now: Mono) -> None:
+        """Answer to AskRelay."""
+        self._relay_said(call_id, number, placed, now)
+
+    def relay_failed(self, call_id: str, number: int, detail: str, now: Mono) -> None:
+        """Answer to AskRelay: no relay takes the media."""
+        self._relay_said(call_id, number, o.no_relay(detail), now)
+
+    def _relay_said(self, call_id: str, number: int, said: Placed | o.Outcome, now: Mono) -> None:
+        if (call := self.calls.get(call_id)) is not None:
+            self._touched[call.id] = call
+            call.relay_answered(number, said, now)
             self._drain(now)
 
     def resolved(self, token: str, targets: tuple[Target, ...], detail: str, now: Mono) -> None:

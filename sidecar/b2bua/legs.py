@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sidecar.b2bua.effects import Leg, MediaDescribed, SetupTimings
@@ -25,6 +25,14 @@ class PortPairs:
     def randomness(self, leg: Leg) -> bytes:
         """That of one leg."""
         return self.random[0] if leg == "A" else self.random[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a relay outside of this process takes one leg's media: its host, and (RTP, RTCP) ports by index of the m-line."""
+
+    host: str
+    ports: Mapping[int, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)

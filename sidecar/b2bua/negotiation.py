@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from sidecar.b2bua import outcome as o
 from sidecar.b2bua.bodies import Bodies, Crossed, Failed
-from sidecar.b2bua.effects import Leg, MediaDescribed
-from sidecar.b2bua.legs import Negotiated, PortPairs
+from sidecar.b2bua.effects import Leg, MediaDescribed, Renegotiated
+from sidecar.b2bua.legs import Negotiated, Placed, PortPairs
 from sidecar.b2bua.outgoing import Outgoing
 from sidecar.clocks import Mono
 from sidecar.sip.message import Request, Response
@@ -30,6 +31,9 @@ class Negotiating(Outgoing):
 
     def cross_body(self, message: Request | Response, leg: Leg, then: Crossed, fail: Failed, now: Mono) -> None:
         """Hand `then` the body for the other leg; see `Bodies.cross`."""
+        self.bodies.in_turn(lambda at: self._cross_body(message, leg, then, fail, at), now)
+
+    def _cross_body(self, message: Request | Response, leg: Leg, then: Crossed, fail: Failed, now: Mono) -> None:
         a, b = self.flows["A"], self.flows.get("B", self.flows["A"])
         if self.is_over:
             # No media is opened for a call that is over: an answer that came late crosses without its description.
@@ -45,6 +49,15 @@ class Negotiating(Outgoing):
     def media_failed(self, m_line: int, detail: str, now: Mono) -> None:
         """The shell found no ports."""
         self.bodies.failed(m_line, detail, now)
+
+    def relay_answered(self, number: int, placed: Placed | o.Outcome, now: Mono) -> None:
+        """The relay outside of this process answered, or failed to."""
+        self.bodies.answered(number, placed, now)
+
+    @property
+    def is_settled(self) -> bool:
+        """As in `Outgoing`; and no body waits for a relay."""
+        return super().is_settled and not self.bodies.is_asking
 
     def tell_media(self, described: Sequence[MediaDescribed]) -> None:
         """Tell the shell where media goes from now on, as far as that is new."""
@@ -62,6 +75,12 @@ class Negotiating(Outgoing):
         """Return to what was agreed `before`."""
         self.bodies.said = dict(before.said)
         self.tell_media([fact for key, fact in before.told.items() if self.told.get(key) != fact])
+        self.settle_relay()
+
+    def settle_relay(self) -> None:
+        """A relay outside of this process hears of offers before they are taken, and of branches before one answers."""
+        if self.board.settings.relayed_apart and not self.is_over:
+            self.emit(Renegotiated(self.id))
 
     def said_to(self, leg: Leg) -> bytes | None:
         """The description that the party on `leg` last got from us."""

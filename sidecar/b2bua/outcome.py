@@ -109,6 +109,11 @@ def no_ports(detail: str) -> Outcome:
     return Outcome(503, "sidecar", "no-media-ports", detail)
 
 
+def no_relay(detail: str) -> Outcome:
+    """The media relay that is no part of this process does not answer, or will not take the call."""
+    return Outcome(503, "sidecar", "no-media-relay", detail)
+
+
 def sdp_unusable(detail: str) -> Outcome:
     """The session description cannot be relayed."""
     return Outcome(488, "sidecar", "sdp-unusable", detail)

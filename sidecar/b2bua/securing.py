@@ -8,7 +8,6 @@ from typing import Literal
 from sidecar.b2bua.effects import Leg
 from sidecar.b2bua.legs import PortPairs
 from sidecar.sip import sdes, sdp
-from sidecar.sip.message import Request, Response
 from sidecar.sip.sdes import Crypto, Keys
 
 Srtp = Literal["pass", "plain", "srtp"]
@@ -20,7 +19,6 @@ class Securing:
 
     def __init__(self, mode: Srtp) -> None:
         self._mode = mode
-        self._offerer: Leg | None = None
         self._offers = False
         self._caller_secure: dict[int, bool] = {}
         self._chosen: dict[tuple[Leg, int], Crypto] = {}
@@ -30,13 +28,11 @@ class Securing:
         """False where descriptions cross with their keys as they are."""
         return self._mode != "pass"
 
-    def heard(self, message: Request | Response, leg: Leg, lines: Sequence[sdp.MediaLine]) -> None:
-        """Take a description that came on `leg`. Raises UnusableSdp where a line has no key that we can use."""
+    def heard(self, leg: Leg, lines: Sequence[sdp.MediaLine], *, offers: bool) -> None:
+        """Take a description that came on `leg`, an offer or an answer. Raises UnusableSdp where a line has no key that we can use."""
         if not self.ends_here:
             return
-        self._offers = self._is_offer(message, leg)
-        if self._offers:
-            self._offerer = leg
+        self._offers = offers
         for line in lines:
             if not line.is_rtp:
                 continue
@@ -52,21 +48,10 @@ class Securing:
                     raise sdp.UnusableSdp(f"media line {line.index + 1} has no a=crypto line of a suite among {', '.join(sdes.SUITES)}")
                 self._chosen[leg, line.index] = usable[0]
 
-    def _is_offer(self, message: Request | Response, leg: Leg) -> bool:
-        """RFC 3264 and RFC 6337: requests offer, but for the answers in ACK and PRACK; a response offers where its request did not."""
-        if isinstance(message, Request) and message.method in ("INVITE", "UPDATE"):
-            return True
-        return self._offerer is None or self._offerer == leg
-
-    def quiet(self, message: Request | Response) -> None:
-        """A message without a description: after such an INVITE the response offers (RFC 3261 13.2.1)."""
-        if isinstance(message, Request) and message.method == "INVITE":
-            self._offerer = None
-
-    def keys(self, leg: Leg, index: int, ports: PortPairs) -> Keys | None:
+    def keys(self, leg: Leg, index: int, ports: PortPairs | None) -> Keys | None:
         """The keys of a leg's m-line as far as its party has spoken; None for plain RTP."""
         chosen = self._chosen.get((leg, index))
-        if chosen is None or not self.ends_here:
+        if chosen is None or ports is None or not self.ends_here:
             return None
         return Keys(chosen.suite, chosen.key, sdes.own_keys(ports.randomness(leg))[chosen.suite])
 

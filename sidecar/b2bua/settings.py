@@ -55,6 +55,8 @@ class Settings:
     """Seconds: the shortest session interval that is taken (RFC 4028 section 5 allows none below 90)."""
     session_interval: int | None = None
     """Seconds: the session interval that we ask for on our own; None: only what the parties ask for."""
+    relayed_apart: bool = False
+    """Media is relayed outside of this process, so ports are asked for with each description (`AskRelay`)."""
     traced: bool = False
     """The calls' traces go to a collector, so the agent's leg is told the span that its own belong under (W3C Trace Context)."""
     timing: Timing = field(default_factory=Timing)

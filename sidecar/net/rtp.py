@@ -23,8 +23,8 @@ from sidecar.sip.sdes import Keys
 SO_TIMESTAMPNS = 35
 """Linux's option number; `socket` has no name for it. Arrival times then come from the kernel, not from when we got round to reading."""
 _TIMESPEC = struct.Struct("@qq")
-_LARGEST = 2048
-_ANCILLARY = socket.CMSG_SPACE(_TIMESPEC.size)
+LARGEST = 2048
+ANCILLARY = socket.CMSG_SPACE(_TIMESPEC.size)
 _DELAY_SAMPLES = 1024
 _DELAY_EVERY = 8
 """One packet in so many has its delay noted: the samples reach back over a minute of a call."""
@@ -289,7 +289,7 @@ class MediaLine:
         def forward() -> bool:
             nonlocal count
             try:
-                data, ancillary, _, source = recvmsg(_LARGEST, _ANCILLARY)
+                data, ancillary, _, source = recvmsg(LARGEST, ANCILLARY)
             except (BlockingIOError, InterruptedError, ConnectionRefusedError):
                 return False
             if (shield := shields.get(leg)) is not None:  # before the latch: what is not authentic locks nothing
@@ -309,7 +309,7 @@ class MediaLine:
                 sendto(sealed, destination)
             except OSError:
                 self.send_errors += 1
-            waited = _kernel_delay(ancillary)
+            waited = kernel_delay(ancillary)
             count += 1
             if not count % _DELAY_EVERY:
                 note(waited)
@@ -402,7 +402,7 @@ def _close(pair: BoundPair, pool: PortPool) -> None:
     pool.release(pair.port)
 
 
-def _kernel_delay(ancillary: list[tuple[int, int, bytes]]) -> float:
+def kernel_delay(ancillary: list[tuple[int, int, bytes]]) -> float:
     """Seconds since the kernel took the packet; 0 when it did not say, or when the wall clock was set in between."""
     for level, kind, value in ancillary:
         if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:

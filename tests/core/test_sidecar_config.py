@@ -304,3 +304,33 @@ def test_without_a_word_on_it_udp_and_tcp_are_listened_on_at_one_port() -> None:
     """RFC 3261 18.2.1: a request that is too long for a datagram comes by TCP."""
     udp, tcp = Sip().endpoints
     assert (udp.transport, tcp.transport, udp.addr) == ("udp", "tcp", tcp.addr)
+
+
+@pytest.mark.parametrize(
+    ("media", "complaint"),
+    [
+        ("{engine: rtpengine}", "engine rtpengine needs rtpengine: {servers: [udp://HOST:2223]}"),
+        ("{engine: rtpengine, rtpengine: {servers: []}}", "media.rtpengine.servers"),
+        ('{engine: rtpengine, rtpengine: {servers: ["10.0.0.7:2223"]}}', "write udp://10.0.0.7:2223"),
+        ('{engine: rtpengine, rtpengine: {servers: ["udp://10.0.0.7", "udp://10.0.0.7:2223"]}}', "an instance stands there twice"),
+        ('{engine: rtpengine, rtpengine: {servers: ["udp://10.0.0.7"], interfaces: {caller: out}}}', "caller and agent go together"),
+        ('{engine: rtpengine, rtpengine: {servers: ["udp://10.0.0.7"], pings: 1}}', "pings"),
+    ],
+)
+def test_a_pool_of_rtpengines_is_checked(tmp_path: Path, media: str, complaint: str) -> None:
+    assert complaint in refused(tmp_path, f"{ROUTE}media: {media}\n")
+
+
+def test_keys_do_not_end_here_when_the_media_is_elsewhere(tmp_path: Path) -> None:
+    route = 'routes: [{name: agent, target: "sip:agent@127.0.0.1:5070", srtp: plain}]\n'
+    said = refused(tmp_path, route + 'media: {engine: rtpengine, rtpengine: {servers: ["udp://10.0.0.7"]}}\n')
+    assert "route agent: srtp: plain needs media.engine embedded" in said
+
+
+def test_a_pool_of_rtpengines_has_the_engine_ask_for_each_description(tmp_path: Path) -> None:
+    text = ROUTE + 'media: {engine: rtpengine, rtpengine: {servers: ["udp://10.0.0.7"], interfaces: {caller: out, agent: in, copy: in}}}\n'
+    config = loaded(tmp_path, text)
+    assert _settings(config, ()).relayed_apart
+    assert config.media.rtpengine is not None
+    assert config.media.rtpengine.chosen.direction("B") == ["in", "out"]
+    assert not _settings(loaded(tmp_path, ROUTE), ()).relayed_apart

@@ -48,6 +48,7 @@ export const MEND_REASON = {
   "peer-gone": "One side vanished in the middle: its process ended, or its network did.",
   cancelled: "The caller gave up first. If it rang long, look at how soon the agent answers.",
   "no-media-ports": "Widen media.ports of the sidecar, or spread the calls over more of them.",
+  "no-media-relay": "See that an rtpengine of media.rtpengine.servers runs and takes calls: GET /v1/state on the admin port says what each last said.",
   "sdp-unusable": "See the offer in the INVITE: it has no audio that could be relayed.",
   malformed: "See the cited INVITE: what is wrong with it is said above.",
   draining: "The sidecar was being stopped. The caller should try again, at another one.",

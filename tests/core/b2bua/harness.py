@@ -13,7 +13,7 @@ from typing import Self, TypeVar
 
 from sidecar.b2bua import effects as e
 from sidecar.b2bua.engine import Engine
-from sidecar.b2bua.legs import PortPairs
+from sidecar.b2bua.legs import Placed, PortPairs
 from sidecar.b2bua.routes import Route
 from sidecar.b2bua.settings import Listener, Settings
 from sidecar.clocks import Addr, Mono
@@ -45,6 +45,8 @@ SDP_TYPE = ("Content-Type", "application/sdp")
 PAST_EVERY_TIMER = 2 * 32.0 + 6.0
 """Seconds after which nothing of a finished call may be left: timer C's CANCEL, then the linger of the last transaction."""
 GIVE_UP = 32.0
+RELAY = "198.51.100.9"
+"""Where a relay outside of the sidecar takes media: from port 20000 on for who speaks to the edge's side, 30000 for the caller's."""
 T = TypeVar("T")
 Headers = Iterable[tuple[str, str]]
 
@@ -209,7 +211,10 @@ class Party:
 
 
 class Bench:
-    """Engine, wire, clock and both parties. Media ports are handed out at once, in order from 10000 on."""
+    """Engine, wire, clock and both parties. Media ports are handed out at once, in order from 10000 on.
+
+    With `relay_after` media is relayed elsewhere, and the relay answers after so many seconds.
+    """
 
     def __init__(
         self,
@@ -221,14 +226,18 @@ class Bench:
         names: dict[str, str | tuple[Target, ...] | None] | None = None,
         ports: int = 100,
         wire: Wire | None = None,
+        relay_after: float | None = None,
         **settings: object,
     ) -> None:
         self.clock = FakeClock()
         self.wire = wire or Wire()
         self.names = names or {}
         self.free_ports = ports
+        self.relay_after = relay_after
+        self.relaying: list[tuple[Mono, e.AskRelay]] = []
         dialled = Route("agent", SipUri.parse(target), host=host, credentials=credentials, **(route or {}))  # type: ignore[arg-type]
         fixed = {"listeners": (Listener(SIDECAR, SIDECAR),), "routes": (dialled,), "trusted": (ip_network("192.0.2.0/24"),)}
+        settings = {"relayed_apart": relay_after is not None} | settings
         self.engine = Engine(Settings(**(fixed | settings)), SeqIds("s"))  # type: ignore[arg-type]
         self.effects: list[tuple[float, e.Effect]] = []
         self.wire.attach(SIDECAR, self._arrive)
@@ -252,12 +261,19 @@ class Bench:
             self.clock.run(max(due, self.clock.now), self.wire, self)
 
     def next_deadline(self) -> Mono | None:
-        """The engine's."""
-        return self.engine.next_deadline()
+        """The engine's, or the relay's."""
+        deadlines = [due for due, _ in self.relaying]
+        if (own := self.engine.next_deadline()) is not None:
+            deadlines.append(own)
+        return min(deadlines, default=None)
 
     def on_time(self, now: Mono) -> None:
-        """The engine's, then what follows."""
+        """The engine's and the relay's, then what follows."""
         self.engine.on_time(now)
+        for due, asked in list(self.relaying):
+            if due <= now:
+                self.relaying.remove((due, asked))
+                self._relay(asked, now)
         self.pump()
 
     # -- effects -----------------------------------------------------------------------------------------------------------------------
@@ -277,6 +293,9 @@ class Bench:
                         self.wire.send(data, flow.local, flow.remote, now)
                     case e.OpenMedia(call, m_line, _):
                         self._open(call, m_line, now)
+                    case e.AskRelay():
+                        assert effect.call not in [asked.call for _, asked in self.relaying], "one question at a time"
+                        self.relaying.append((Mono(now + (self.relay_after or 0.0)), effect))
                     case e.Resolve(token) if (host := SipUri.parse(token).host) in self.names:
                         self.engine.resolved(token, self.found(token, self.names[host]), "no such name", now)
                     case _:
@@ -289,6 +308,14 @@ class Bench:
         base = 10000 + 4 * (100 - self.free_ports)
         self.free_ports -= 1
         self.engine.media_opened(call, m_line, PortPairs((base, base + 1), (base + 2, base + 3), RANDOM), now)
+
+    def _relay(self, asked: e.AskRelay, now: Mono) -> None:
+        if self.free_ports <= 0:
+            self.engine.relay_failed(asked.call, asked.number, "no media relay takes the call", now)
+            return
+        base = 20000 if asked.leg == "A" else 30000
+        ports = {line.index: (base + 2 * line.index, base + 2 * line.index + 1) for line in asked.lines if line.port}
+        self.engine.relay_answered(asked.call, asked.number, Placed(RELAY, ports), now)
 
     def resolve(self, host: str | None) -> None:
         """Answer the last question for a name."""
@@ -385,7 +412,9 @@ class Bench:
     def over(self) -> None:
         """What must hold after every scenario: each call told once that it ended, then once that it is gone, and nothing is left."""
         self.run(PAST_EVERY_TIMER)
-        told = [effect for _, effect in self.effects if not isinstance(effect, e.SendSip | e.OpenMedia | e.Resolve | e.Refused)]
+        told = [
+            effect for _, effect in self.effects if not isinstance(effect, e.SendSip | e.OpenMedia | e.AskRelay | e.Resolve | e.Refused)
+        ]
         for call in dict.fromkeys(fact.call for fact in told):
             mine = [fact for fact in told if fact.call == call]
             kinds = [type(fact) for fact in mine]

@@ -292,6 +292,7 @@ DEEDS = st.tuples(
     asks=ASKS,
     interval=st.sampled_from([None, None, 90]),
     ports=st.sampled_from([100, 100, 100, 100, 0]),
+    relay_after=st.sampled_from([None, None, 0.0, 0.015, 1.5]),
 )
 def test_every_call_ends_once_and_leaves_nothing(
     wire: Wire,
@@ -302,8 +303,9 @@ def test_every_call_ends_once_and_leaves_nothing(
     asks: tuple[tuple[str, str], ...],
     interval: int | None,
     ports: int,
+    relay_after: float | None,
 ) -> None:
-    bench = Bench(wire=wire, credentials=Credentials("sidecar", "secret"), ports=ports, session_interval=interval)
+    bench = Bench(wire=wire, credentials=Credentials("sidecar", "secret"), ports=ports, session_interval=interval, relay_after=relay_after)
     clock: FakeClock = bench.clock
     caller, callee = (
         Peer(bench, CALLER, Habits(silent_after=caller_silent, asks=asks, refresher="uac" if asks else "")),

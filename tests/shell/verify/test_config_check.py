@@ -19,6 +19,7 @@ from sidecar.net.dns import Resolver
 from tests.shell.verify.edges import closed, running
 from tests.support.dns_server import DnsServer
 from tests.support.product import free_port, loopback
+from tests.support.rtpengine import rtpengine
 
 
 def settings(tmp_path: Path, target: str, **sections: Any) -> dict[str, Any]:
@@ -60,6 +61,18 @@ async def test_a_target_that_does_not_resolve_is_a_warning(tmp_path: Path) -> No
         resolver = Resolver(nameservers=[server.addr], hosts=None)
         fault = (await checked(settings(tmp_path, "sip:agent@nowhere.example"), resolver))["routes.agent.target"]
     assert (fault.severity, fault.what) == ("warning", "host nowhere.example has no SRV record and no address")
+
+
+async def test_relays_that_do_not_answer_are_named_and_an_error_when_none_does(tmp_path: Path) -> None:
+    gone = "udp://{}:{}".format(*closed())
+    async with running() as edge:
+        target = f"sip:agent@{edge.addr[0]}:{edge.addr[1]}"
+        with rtpengine(tmp_path / "relay", loopback()) as relay:
+            media = {"ports": [10000, 19999], "engine": "rtpengine", "rtpengine": {"servers": [relay.server, gone], "timeout_s": 0.2}}
+            fault = (await checked(settings(tmp_path, target, media=media)))["media.rtpengine.servers"]
+        assert (fault.severity, gone in fault.what, relay.server in fault.what) == ("warning", True, False)
+        fault = (await checked(settings(tmp_path, target, media=media)))["media.rtpengine.servers"]
+    assert fault.severity == "error"
 
 
 @pytest.fixture
