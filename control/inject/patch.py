@@ -34,7 +34,7 @@ def decide(pod: Piece, template: Template, asked: Asked) -> Decision:
     metadata, spec = _mapping(pod, "metadata"), _mapping(pod, "spec")
     annotations = _texts(metadata, "annotations")
     wish = _texts(metadata, "labels").get(INJECT, annotations.get(INJECT, ""))
-    if wish == "disabled":
+    if "disabled" in (wish, annotations.get(INJECT)):  # one way out is enough, also out of a label that came with the pod's template
         return Decision("opted out")
     if wish not in ("enabled", ""):
         return Decision("not asked for", warnings=[f'{INJECT}: {wish!r} is neither "enabled" nor "disabled"; no sidecar was added'])

@@ -60,12 +60,11 @@ def net() -> Iterator[Net]:
             host.do("ip", "address", "add", f"{address}/64", "dev", its_interface, "nodad")
         edge.do("ip", "route", "add", "default", "via", NAT_IN)
         nat.do("sysctl", "-qw", "net.ipv4.ip_forward=1")
-        nat.rules(
-            "table ip nat {\nchain in {\ntype nat hook prerouting priority dstnat; policy accept;\n"
-            f'iifname "{outside}" udp dport 5060 dnat to {EDGE}:5060\n}}\n'
-            "chain out {\ntype nat hook postrouting priority srcnat; policy accept;\n"
-            f'oifname "{outside}" masquerade random\n}}\n}}'
-        )
+        for rule in (
+            f"PREROUTING -i {outside} -p udp --dport 5060 -j DNAT --to-destination {EDGE}:5060",
+            f"POSTROUTING -o {outside} -j MASQUERADE --random",
+        ):
+            nat.do("iptables", "-t", "nat", "-A", *rule.split())
         yield Net(evaluator, pod, nat, edge, interface)
 
 
@@ -192,17 +191,19 @@ def redirect(host: Host, tool: str) -> None:
         host.do(*rule)
 
 
-def test_an_edge_behind_nat_that_knows_nothing_of_it(net: Net, tmp_path: Path) -> None:
+def test_an_edge_behind_nat_that_knows_nothing_of_it_behind_a_redirected_port(net: Net, tmp_path: Path) -> None:
     net.edge.count_udp("rtp", f"ip saddr {POD_OUT} udp sport 30000-30999")
     net.evaluator.count_udp("rtp", f"ip saddr {POD} udp sport 30000-30999")
     config = settings(
         f"sip:agent@{NAT_OUT}:5060",
-        listen=["udp://0.0.0.0:5060"],
+        listen=["udp://0.0.0.0:15060"],
         advertise=POD,
+        advertise_port=5060,
         inside={"networks": ["203.0.113.0/24"], "advertise": POD_OUT},
     )
     with ExitStack() as stack:
         sidecar = stack.enter_context(running("sidecar", tmp_path / "sidecar", config, prefix=net.pod.prefix))
+        redirect(net.pod, "iptables")
         agent = sipp(stack, "agent", tmp_path, net.edge, EDGE, 5060)
         good(call(stack, tmp_path, net, f"{POD}:5060"))
         good(agent)

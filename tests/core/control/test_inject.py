@@ -103,7 +103,8 @@ def test_a_second_time_changes_nothing() -> None:
 @pytest.mark.parametrize("asked", ["pod", "namespace"])
 def test_opting_out_counts_in_either_place(asked: Any) -> None:
     assert decide(pod(labels={"trunkside.dev/inject": "disabled"}), TEMPLATE, asked).reason == "opted out"
-    assert decide(pod(labels={}, annotations={"trunkside.dev/inject": "disabled"}), TEMPLATE, asked).reason == "opted out"
+    for labels in ({}, {"trunkside.dev/inject": "enabled"}):
+        assert decide(pod(labels=labels, annotations={"trunkside.dev/inject": "disabled"}), TEMPLATE, asked).reason == "opted out"
 
 
 def test_a_pod_without_a_word_is_for_its_namespace_to_decide() -> None:
