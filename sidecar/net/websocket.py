@@ -14,6 +14,7 @@ from sidecar.net.tcp import UNREAD, Owner, StreamLimits, tune
 from sidecar.sip.flow import Flow
 from sidecar.sip.message import MAX_OCTETS
 from sidecar.sip.stream import PING, PONG
+from sidecar.sip.targets import literal_of
 from sidecar.sip.uri import bracketed
 
 SUBPROTOCOL = "sip"
@@ -182,6 +183,12 @@ class WebSocketListener:
         return stream
 
     def _is_welcome(self, request: web.Request) -> bool:
-        """RFC 6455 10.2: a browser names the page's origin. Another site's page must not call from its visitor's trusted address."""
+        """RFC 6455 10.2: a browser names the page's origin. Another site's page must not call from its visitor's trusted address.
+
+        A page of this very address may, unless its host is a name: any site can have its own name lead here.
+        """
         origin = request.headers.get("Origin")
-        return origin is None or origin in self._origins or urlsplit(origin).netloc == request.host
+        if origin is None or origin in self._origins:
+            return True
+        parts = urlsplit(origin)
+        return parts.netloc == request.host and literal_of(parts.hostname or "") is not None

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+
 import pytest
 
 from tests.e2e.matrix import rows_of, widths_of
+from tests.support.tshark import faults
+
+
+@pytest.fixture(scope="session", autouse=True)
+def whatever_peers_and_sidecar_said_is_well_formed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """At the end, tshark reads every SIP message of every trace that the tests of this folder left behind."""
+    yield
+    said = {
+        fact["text"].encode("utf-8", "surrogateescape")
+        for file in tmp_path_factory.getbasetemp().glob("**/spool/*.jsonl")
+        for fact in map(json.loads, file.read_text(errors="surrogateescape").splitlines())
+        if fact["kind"] == "sip_message"
+    }
+    if said:
+        assert faults(sorted(said), tmp_path_factory.mktemp("tshark")) == []
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

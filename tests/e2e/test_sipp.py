@@ -81,7 +81,7 @@ def bench(folder: Path, *, besides: dict[str, Any] | None = None, near: str = "u
     edge_port = free_port(edge, KINDS[far])
     settings = {
         "sip": {"listen": [f"{way}://{host}:{free_port(host, KINDS[way])}" for way in dict.fromkeys((near, far))]},
-        "routes": [{"name": "agent", "target": f"sip:agent@{edge}:{edge_port};transport={far}", **route}],
+        "routes": [{"name": "agent", "target": f"sip:agent@{edge}:{edge_port}" + ("" if far == "udp" else f";transport={far}"), **route}],
         "control": {"url": f"http://{host}:9"},
         "spool": {"path": "spool"},
         "admin": {"listen": f"{host}:0"},

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import struct
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -30,7 +28,7 @@ from tests.core.b2bua import (
     test_transfer,
 )
 from tests.core.b2bua.harness import SIDECAR, Bench
-from tests.support.tools import tool
+from tests.support.tshark import faults
 
 pytestmark = pytest.mark.peer
 
@@ -87,21 +85,4 @@ def test_a_strict_parser_takes_each_of_them(left: list[bytes]) -> None:
 
 
 def test_tshark_finds_none_of_them_malformed(left: list[bytes], tmp_path: Path) -> None:
-    file = tmp_path / "left.pcap"
-    records = [struct.pack("=IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 101)]
-    for number, data in enumerate(left):
-        udp = struct.pack("!HHHH", 5060, 5060, 8 + len(data), 0) + data
-        ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, bytes([192, 0, 2, 1]), bytes([192, 0, 2, 10]))
-        records.append(struct.pack("=IIII", number, 0, len(ip + udp), len(ip + udp)) + ip + udp)
-    file.write_bytes(b"".join(records))
-    fields = ["-T", "fields", "-e", "frame.number", "-e", "frame.protocols", "-e", "_ws.expert.message", "-e", "_ws.expert.severity"]
-    told = subprocess.run(
-        [tool("tshark"), "-r", str(file), *fields], capture_output=True, text=True, check=True, timeout=120
-    ).stdout.splitlines()
-    assert len(told) == len(left)
-    error = 8388608  # below it: header names that tshark does not know, the epilogue of a multipart body
-    for line in told:
-        number, protocols, said, severity = line.split("\t")
-        assert ":sip" in protocols, left[int(number) - 1]
-        assert "malformed" not in protocols, left[int(number) - 1]
-        assert all(int(level, 0) < error for level in severity.split(",") if level), (said, left[int(number) - 1])
+    assert faults(left, tmp_path) == []

@@ -64,12 +64,15 @@ async def test_who_speaks_another_protocol_or_comes_from_a_foreign_page_is_sent_
         assert theirs.connections() == {}
 
 
-async def test_pages_of_the_listeners_own_origin_may_connect() -> None:
+async def test_pages_of_the_listeners_own_address_may_connect_and_those_of_a_name_that_leads_here_may_not() -> None:
     async with node(listen("ws")) as theirs:
         own = Origin(address(theirs).replace("ws://", "http://").rstrip("/"))
         async with connect(address(theirs), subprotocols=SIP, origin=own) as client:
             await client.send(message("one", "WS").decode())
             assert await theirs.inbox.get()
+        host, port = theirs.addr
+        with pytest.raises(InvalidStatus):
+            await connect(f"ws://localhost:{port}/", host=host, subprotocols=SIP, origin=Origin(f"http://localhost:{port}"))
 
 
 async def test_what_is_meant_for_a_websocket_that_is_gone_is_refused() -> None:
