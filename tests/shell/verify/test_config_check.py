@@ -188,6 +188,7 @@ media: {ports: [30000, 30007]}
     [
         (b"\xff\xfe", "file.yaml: cannot be read: "),
         ("a: [\n", "file.yaml:2: not valid YAML: "),
+        ("a: \x01\n", "not valid YAML: unacceptable character #x0001: special characters are not allowed in"),
         ("- a\n", "file.yaml:1: the file must be a mapping"),
         ("name: a\nsip: {listen: []}\nname: b\n", "file.yaml:3: key 'name' stands there already"),
         ("routes:\n  - name: a\n    target: x\n    target: y\n", "file.yaml:4: key 'target' stands there already"),
