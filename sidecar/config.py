@@ -108,6 +108,13 @@ def _capture_server(value: str) -> str:
     return value
 
 
+def _one_line(value: str) -> str:
+    if any(sign < " " or sign == "\x7f" for sign in value):
+        raise ValueError(f"{value!r} holds a control character; it would break the header that it goes into")
+    return value
+
+
+Line = Annotated[str, AfterValidator(_one_line)]
 Network = Annotated[str, AfterValidator(_network)]
 RecipientHost = Annotated[str, AfterValidator(_recipient_host)]
 FindingName = Annotated[str, AfterValidator(_finding)]
@@ -236,8 +243,8 @@ class DigestUser(Section):
 class CallerDigest(Section):
     """Challenge for callers that are not trusted."""
 
-    realm: str
-    users: dict[str, DigestUser] = Field(min_length=1)
+    realm: Line
+    users: dict[Line, DigestUser] = Field(min_length=1)
 
 
 class Strangers(Section):
@@ -281,14 +288,14 @@ class IdentityPolicy(Section):
 class Route(Section):
     """One target that may be dialled. First match wins; nothing else is ever dialled."""
 
-    name: str = Field(min_length=1)
+    name: Line = Field(min_length=1)
     match: Match = Match()
     target: TargetUri
     direction: Literal["inbound", "outbound"] = "inbound"
     allow: list[RecipientHost] = []
     redirects: list[RecipientHost] = []
     ping: float | None = Field(default=None, ge=5, le=3600)
-    username: str | None = None
+    username: Line | None = None
     password: SecretStr | None = None
     password_file: Path | None = None
     platform: str = "generic"
@@ -485,7 +492,7 @@ class SidecarConfig(BaseSettings):
 
     model_config = SettingsConfigDict(extra="forbid", env_prefix="TRUNKSIDE_", env_nested_delimiter="__")
 
-    name: str = Field(default="edge-1", min_length=1, max_length=100)
+    name: Line = Field(default="edge-1", min_length=1, max_length=100)
     sip: Sip = Sip()
     callers: Callers = Callers()
     evaluators: Evaluators = Evaluators()

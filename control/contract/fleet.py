@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, TypeAdapter
 
 from control.contract.call import ClockOffset, Model
+from control.contract.routing import PRINTABLE
 
 VERSION = 1
 """Version of these messages."""
@@ -257,7 +258,7 @@ class VerifyAsked(BaseModel):
     """What to verify. `sidecar` null: one that is connected and may dial the host is chosen."""
 
     uri: str = Field(min_length=1, max_length=512, description="What an evaluator would dial, as in sip:agent@voice.example.")
-    username: str | None = Field(default=None, max_length=256)
+    username: str | None = Field(default=None, max_length=256, pattern=PRINTABLE)
     password: str | None = Field(default=None, max_length=1024, repr=False, json_schema_extra={"writeOnly": True})
     sidecar: str | None = Field(default=None, max_length=128)
     timeout_s: float = Field(default=10.0, ge=0.5, le=30, description="For each wait for an answer.")

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 from control.contract.call import Model
 
 MOST_ROUTES = 500
-_PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
+PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
 
 
 def _once(value: list[str]) -> list[str]:
@@ -28,8 +28,8 @@ def _network(value: str) -> str:
     return value
 
 
-Name = Annotated[str, Field(min_length=1, max_length=128, pattern=_PRINTABLE)]
-Text = Annotated[str, Field(min_length=1, max_length=512, pattern=_PRINTABLE)]
+Name = Annotated[str, Field(min_length=1, max_length=128, pattern=PRINTABLE)]
+Text = Annotated[str, Field(min_length=1, max_length=512, pattern=PRINTABLE)]
 Host = Annotated[str, Field(max_length=255, pattern=r"^((\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\])$")]
 Hosts = Annotated[list[Host], Field(max_length=200), AfterValidator(_once)]
 SipTarget = Annotated[str, Field(max_length=512, pattern=r"^sips?:[^\x00-\x20\x7f<>\"]+$")]

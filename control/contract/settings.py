@@ -112,7 +112,7 @@ def _complaints(name: str, text: str | None, error: ValidationError) -> list[str
 
 def _complaint(name: str, text: str | None, first: ErrorDetails) -> str:
     location = [part for part in first["loc"] if isinstance(part, str | int)]
-    key = ".".join(str(part) for part in location)
+    key = ".".join(str(part) for part in location).encode("unicode_escape").decode()  # a key of a mapping may hold a line break
     line = line_of(text, location) if text is not None else None
     place = f"{name}:{line}" if line else name
     if first["type"] == "extra_forbidden":

@@ -90,6 +90,6 @@ def required_of(invite: Request, headers: Iterable[tuple[str, str]]) -> list[tup
 
 
 def warning(text: str) -> tuple[str, str]:
-    """RFC 3261 20.43: words for a person, as a quoted string."""
-    quoted = text.replace("\\", "").replace('"', "'")
+    """RFC 3261 20.43: words for a person, as a quoted string, whatever was quoted in them."""
+    quoted = "".join(sign if sign >= " " and sign != "\x7f" else " " for sign in text.replace("\\", "").replace('"', "'"))
     return "Warning", f'399 trunkside "{quoted}"'

@@ -219,4 +219,6 @@ def _fits(key: str, value: object) -> bool:
         return isinstance(value, bool)
     if key == "max_bytes":
         return value is None or (isinstance(value, int) and not isinstance(value, bool))
-    return isinstance(value, str) or (value is None and key in ("alias", "correlation_alias"))
+    if isinstance(value, str):
+        return all(sign >= " " and sign != "\x7f" for sign in value)  # it becomes a header's name, or a part of its value
+    return value is None and key in ("alias", "correlation_alias")
