@@ -18,14 +18,22 @@ _SCHEMES: Final = frozenset(("sip", "sips", "tel"))
 _USUAL: Final = frozenset(("tag", "branch", "rport", "received", "lr", "transport", "expires"))
 
 
-def parameters(text: str) -> Params:
+_EMPTY = 3
+"""Empty parameters that are passed over: what stands before the first `;`, and one or two that some leave behind."""
+
+
+def parameters(text: str, most_empty: int = _EMPTY) -> Params:
     """`;name=value;flag` as pairs, quotes kept, white space around `;` and `=` dropped. MalformedMessage for a name that is no token."""
     found: list[tuple[str, str | None]] = []
+    empty = 0
     for piece in text.split(";") if '"' not in text else split_list(text, ";", angles=False):
         name, equals, value = piece.partition("=")
         if name not in _USUAL:
             name = name.strip(_SPACE)
             if not name and not equals:
+                empty += 1
+                if empty > most_empty:  # RFC 4475 3.1.2.1
+                    raise MalformedMessage("superfluous separators")
                 continue
             if not is_token(name):
                 raise MalformedMessage("malformed parameter")
@@ -223,7 +231,8 @@ def _via(text: str) -> Via:
         raise MalformedMessage("Via without sent-by")
     transport, sent_by = sent
     host, port = parse_host_port(sent_by)
-    return Via(transport.upper(), host, port, parameters(rest) if semicolon else ())
+    # However many are empty: what `parse` refuses for them is answered by this very Via.
+    return Via(transport.upper(), host, port, parameters(rest, len(rest)) if semicolon else ())
 
 
 _remembered_via: Final = lru_cache(maxsize=512)(_via)

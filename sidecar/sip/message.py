@@ -16,6 +16,8 @@ MAX_HEADER_LINES: Final = 200
 VERSION: Final = "SIP/2.0"
 _MANDATORY: Final = ("from", "to", "call-id", "cseq")  # Via besides, which may come several times; Max-Forwards may be absent (16.3)
 _SINGLE: Final = frozenset((*_MANDATORY, "max-forwards", "content-length"))
+_SUPERFLUOUS: Final = ";;;"
+"""RFC 4475 3.1.2.1: no parameters, several times over."""
 # Responses to these create dialogs, so they repeat the Record-Route (12.1.1, 6665, 3515).
 _DIALOG_FORMING: Final = frozenset(("INVITE", "SUBSCRIBE", "REFER", "NOTIFY"))
 
@@ -275,6 +277,8 @@ def _validate(message: Request | Response, firsts: dict[str, str]) -> None:
             raise MalformedMessage(f"missing {key}")
     # Parsed here and cached: what passes never raises later, far from the edge.
     _ = message.via, message.cseq, message.from_, message.to
+    if _SUPERFLUOUS in (raw := message.headers.get("via") or "") and '"' not in raw:
+        raise MalformedMessage("superfluous separators")
 
 
 def _body(rest: bytes, firsts: dict[str, str]) -> bytes:

@@ -26,7 +26,7 @@ def test_index_and_tests_are_in_step() -> None:
 
 def test_the_other_lists_name_tests_that_exist() -> None:
     others = sorted(HERE.glob("INDEX-*.md"))
-    assert {path.name for path in others} == {"INDEX-b2bua.md", "INDEX-dialog.md", "INDEX-identity.md", "INDEX-net.md"}
+    assert {path.name for path in others} == {"INDEX-b2bua.md", "INDEX-dialog.md", "INDEX-identity.md", "INDEX-net.md", "INDEX-torture.md"}
     for path in others:
         named = re.findall(r"`(?:([\w/]+\.py)::|(…))?(test_\w+)`", path.read_text(encoding="utf-8"))
         assert named, path.name

@@ -1,4 +1,4 @@
-"""Every category of RFC 4475 (torture) and RFC 5118 (IPv6) with messages of our own: what becomes of each at the sidecar's door.
+"""Every clause of RFC 4475 (torture) and RFC 5118 (IPv6) with messages of our own: what becomes of each at the sidecar's door.
 
 A row says what the caller hears (a status; None: nothing) and whether the edge gets an INVITE. Nothing may raise, and nothing may be left.
 """
@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from sidecar.identity.digest_server import DigestServer
 from sidecar.sip.message import Request, Response, parse
 from sidecar.sip.sdp import parse as parse_sdp
-from tests.core.b2bua.harness import CALLER, OFFER, Bench
+from tests.core.b2bua.harness import CALLER, OFFER, STRANGER, Bench, Party
 
 Line = tuple[bytes, bytes]
 START = b"INVITE sip:agent@192.0.2.1 SIP/2.0"
@@ -125,11 +126,9 @@ ROWS = [
     ),
     taken("4475-3.1.1.11", "a body of several parts", message(body=MULTIPART, content_type=b"multipart/mixed; boundary=7a9cbec02ceef655")),
     # 3.1.2: invalid
-    taken(
-        "4475-3.1.2.1",
-        "superfluous separators are passed over",
-        message(contact=b'"Joe" <sip:caller@192.0.2.10:5060>;;;;', via=USUAL[0][1] + b";;;;"),
-    ),
+    Row("4475-3.1.2.1", "superfluous separators in Via", message(via=USUAL[0][1] + b";;;;,;,,"), 400),
+    Row("4475-3.1.2.1", "superfluous separators in Contact", message(contact=b'"Joe" <sip:caller@192.0.2.10:5060>;;;;'), 400),
+    taken("4475-3.1.2.1", "one separator at the end is passed over", message(contact=b"<sip:caller@192.0.2.10:5060>;expires=3600;")),
     Row("4475-3.1.2.2", "Content-Length beyond the datagram", message(raw=True, content_length=b"9999"), 400),
     Row("4475-3.1.2.3", "negative Content-Length", message(raw=True, content_length=b"-999"), 400),
     Row("4475-3.1.2.4", "an overlarge CSeq", message(cseq=b"36893488147419103232 INVITE"), 400),
@@ -141,7 +140,7 @@ ROWS = [
     Row("4475-3.1.2.10", "a space behind the request line", message(START + b"  "), 400),
     taken(
         "4475-3.1.2.11",
-        "escaped headers in the Request-URI are not looked at",
+        "escaped headers in the Request-URI end here (on an outbound route: 400)",
         message(b"INVITE sip:agent@192.0.2.1?Route=%3Csip:example.com%3E SIP/2.0"),
     ),
     taken("4475-3.1.2.12", "a Date in another time zone is nothing to us", message(date=b"Fri, 01 Jan 2010 16:00:00 EST")),
@@ -151,6 +150,7 @@ ROWS = [
         message(contact=b'sip:user@example.com?Route=%3Csip:sip.example.com%3E"\\'),
         400,
     ),
+    taken("4475-3.1.2.14", "spaces within the brackets are passed over", message(to=b'"Watson, Thomas" < sip:t.watson@example.org >')),
     taken("4475-3.1.2.15", "characters that are no token in a display name", message(to=b"Bell, Alexander <sip:agent@192.0.2.1>")),
     Row("4475-3.1.2.16", "another version", message(b"INVITE sip:agent@192.0.2.1 SIP/7.0"), 505),
     Row("4475-3.1.2.17", "CSeq names another method", message(cseq=b"17 OPTIONS"), 400),
@@ -168,6 +168,14 @@ ROWS = [
         "Require and Proxy-Require are for those ahead",
         message(require=b"nothingSupportsThis", proxy_require=b"noProxiesSupportThis"),
     ),
+    Row(
+        "4475-3.3.5",
+        "Require of what ends here is for us",
+        message(
+            b"OPTIONS sip:agent@192.0.2.1 SIP/2.0", cseq=b"17 OPTIONS", body=b"", require=b"nothingSupportsThis, nothingSupportsThisEither"
+        ),
+        420,
+    ),
     taken(
         "4475-3.3.6", "an unknown Content-Type is the edge's to refuse", message(body=b"<audio>", content_type=b"application/unknownformat")
     ),
@@ -184,12 +192,18 @@ ROWS = [
         405,
     ),
     Row(
-        "4475-3.3.13",
+        "4475-3.3.14",
         "REGISTER with an escaped header",
         message(b"REGISTER sip:192.0.2.1 SIP/2.0", cseq=b"1 REGISTER", contact=b"<sip:a@b?Route=%3Csip:x%3E>"),
         405,
     ),
-    taken("4475-3.3.14", "an Accept that we could not serve is the edge's", message(accept=b"text/nobodyKnowsThis")),
+    Row(
+        "4475-3.3.13",
+        "REGISTER with parameters in the Contact's URI",
+        message(b"REGISTER sip:192.0.2.1 SIP/2.0", cseq=b"1 REGISTER", contact=b"<sip:a@b;unknown>"),
+        405,
+    ),
+    taken("4475-3.3.15", "an Accept that we could not serve is the edge's", message(accept=b"text/nobodyKnowsThis")),
     # 3.4: the syntax of RFC 2543
     taken(
         "4475-3.4.1",
@@ -242,6 +256,16 @@ def bench() -> Iterator[Bench]:
     made.over()
 
 
+ELSEWHERE = {"4475-3.1.1.12", "4475-3.1.1.13", "4475-3.1.2.5", "4475-3.1.2.19", "4475-3.3.10"}
+"""Responses: below."""
+
+
+def test_every_clause_has_its_row() -> None:
+    clauses = {f"4475-3.1.1.{n}" for n in range(1, 14)} | {f"4475-3.1.2.{n}" for n in range(1, 20)} | {"4475-3.2.1", "4475-3.4.1"}
+    clauses |= {f"4475-3.3.{n}" for n in range(1, 16)} | {f"5118-4.{n}" for n in range(1, 11)}
+    assert {row.clause for row in ROWS} | ELSEWHERE == clauses
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.clause} {row.what}")
 def test_torture(bench: Bench, row: Row) -> None:
     answers: list[bytes] = []
@@ -258,6 +282,25 @@ def test_torture(bench: Bench, row: Row) -> None:
         assert isinstance(again, Request)
         bench.edge.reply(request, 486)
     bench.run(70.0)
+
+
+def test_4475_3_2_1_calls_with_the_cookie_alone_are_told_apart(bench: Bench) -> None:
+    """As RFC 2543 has it: by the whole request. Else the second call would be taken for the first one again."""
+    for number in (b"one", b"two"):
+        bench.caller.send(message(via=b"SIP/2.0/UDP 192.0.2.10:5060;branch=z9hG4bK", call_id=number))
+    invites = [bench.edge.request("INVITE") for _ in range(2)]
+    assert [invite.call_id for invite in invites] == ["one", "two"]
+    for invite in invites:
+        bench.edge.reply(invite, 486)
+    bench.run(70.0)
+
+
+def test_4475_3_3_7_an_unknown_authorization_scheme_is_none_and_a_stranger_is_challenged() -> None:
+    bench = Bench(digest=DigestServer("trunk", {"eve": "secret"}, b"0123456789abcdef"))
+    stranger = Party(bench, STRANGER, "stranger")
+    via = b"SIP/2.0/UDP 203.0.113.66:5060;branch=z9hG4bKx;rport"
+    stranger.send(message(via=via, proxy_authorization=b"NoOneKnowsThisScheme opaque-data=here", x_room=b"r" * 300))
+    stranger.response(407)
 
 
 @pytest.mark.parametrize(
