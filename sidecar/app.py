@@ -64,6 +64,8 @@ MEDIA_BETWEEN = 16
 """Packets that are forwarded before each SIP message: a burst of signalling holds media up no longer, nor a burst of media signalling."""
 ANALYSIS_PERIOD = 0.2
 """Seconds between two looks of the analysis at what the tap holds."""
+GATHER_PERIOD = 0.1
+"""Seconds between two looks at what the forwarding thread has copied: its ring, one for all calls, holds about a second of 300 of them."""
 ANALYSIS_SHARE = 32
 """Calls that are looked at in one request: the final figures of other calls wait for its answer."""
 QUIET_PERIOD = 5.0
@@ -151,9 +153,10 @@ class Sidecar:
                 reporting = tasks.create_task(self.reporter.run(), name="reporter")
                 bringing = tasks.create_task(self.recordings.run(), name="recordings")
                 analysis = tasks.create_task(self._analyse(), name="analysis")
+                gathering = tasks.create_task(self._gather(), name="gathering")
                 tidying = tasks.create_task(self._tidy(), name="tidying")
                 fleet = tasks.create_task(self._in_fleet(), name="fleet")
-                running = [reporting, bringing, analysis, tidying, fleet]
+                running = [reporting, bringing, analysis, gathering, tidying, fleet]
                 if self.relays is not None:
                     running.append(tasks.create_task(self.relays.run(), name="media relays"))
                 self._tasks = tasks
@@ -443,6 +446,13 @@ class Sidecar:
                 for call, turns in await self.analysis.look(work, mono()):
                     if (session := self.sessions.get(call)) is not None:
                         session.note(turns)
+
+    async def _gather(self) -> None:
+        """Give each call its own packets, however long the analysis takes over those that it has: there a call has room for ten seconds."""
+        while True:
+            await asyncio.sleep(GATHER_PERIOD)
+            if self.sessions and self.pool.forwarder is not None:
+                self.pool.forwarder.gather()
 
     async def _tidy(self) -> None:
         """Where no call is live, give back the memory of those that were, until the last of their transactions is gone."""

@@ -52,7 +52,7 @@ class SpeechSettings:
     shortest_run_ms: int = 6
     shortest_run_in_noise_ms: int = 14
     hole_ms: int = 200
-    onset_hole_ms: int = 200
+    onset_hole_ms: int = 110
     hole_in_noise_ms: int = 110
     window_s: float = 6.0
     """Decoded audio kept for refinement, beside what waits for the neural detector."""
@@ -83,4 +83,4 @@ class SpeechSettings:
 
     def accurate(self) -> Self:
         """The same for the neural detector, whose onsets need less mending and which other sounds do not fool."""
-        return replace(self, onset_reach_ms=200, onset_hole_ms=110)
+        return replace(self, onset_reach_ms=200)

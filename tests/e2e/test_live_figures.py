@@ -128,3 +128,59 @@ async def test_live_figures_are_those_of_the_same_packets_measured_in_place(tmp_
     assert media.refused > 0.9 * len(parts["broken"][1])
     assert calls["broken"].parties["A"].received == len(parts["broken"][1]), "what the stranger sent reached nobody"
     assert stranger.result().received == 0
+
+
+def ports_of(call: WireCall) -> set[tuple[str, int]]:
+    """The sidecar's media ports of a call."""
+    return {media_of(call.caller.remote_sdp), media_of(call.agent.remote_sdp)}
+
+
+async def straggle(call: WireCall, sent: Sequence[Sent], seconds: float, host: str) -> None:
+    """The agent of a call that is over has not noticed, and goes on for a while."""
+    target, party = media_of(call.agent.remote_sdp), Party.open(host)
+    for (at, data), (following, _) in pairwise(sent):
+        if at > seconds:
+            break
+        party.sock.sendto(data, target)
+        await asyncio.sleep(following - at)
+    party.sock.close()
+
+
+@pytest.mark.peer
+async def test_a_port_in_use_again_at_once_keeps_both_calls_figures_apart(tmp_path: Path) -> None:
+    """The range has room for one call, so the second gets the ports of the first while the first one's agent still sends to them."""
+    host = loopback()
+    exchange = Exchange()
+    await exchange.open(host)
+    settings: dict[str, Any] = {
+        "sip": {"listen": [f"udp://{host}:0"]},
+        "routes": [{"name": "agent", "target": "sip:agent@{}:{}".format(*exchange.agent.address)}],
+        "media": {"ports": [30000, 30003]},
+        "control": {"url": f"http://{host}:9"},
+        "spool": {"path": "spool"},
+        "admin": {"listen": f"{host}:0"},
+    }
+    said = [conversation(seed, 1, CLIPS[:1], CLIPS[4:5]) for seed in (41, 42)]
+    parts = [[Sender(ssrc=s + 10 * i).packets(t.audio, 0.0) for s, t in ((1, c.caller), (2, c.agent))] for i, c in enumerate(said)]
+    with running("sidecar", tmp_path, settings) as sidecar:
+        exchange.sip = sidecar.event("ready")["sip"][0].removeprefix("udp://")
+        first = await exchange.place("first@test", "agent", PCMU)
+        await first.play(*parts[0])
+        await first.end()
+        second = await exchange.place("second@test", "agent", PCMU)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(straggle(first, parts[0][1], 1.0, host))
+            tasks.create_task(second.play(*parts[1]))
+        await second.end()
+        live = [await asyncio.to_thread(measured, tmp_path / "spool", f"{name}@test") for name in ("first", "second")]
+    await exchange.close()
+    assert ports_of(first) == ports_of(second)
+    for part, talked, shown in zip(parts, said, live, strict=True):
+        here = in_place(*part, talked.seconds)
+        assert len(here) == 1
+        assert latencies(shown.call.turns) == pytest.approx(latencies(here), abs=WITHIN_MS)
+        assert (shown.call.media.caller.lost, shown.call.media.agent.lost) == (0, 0)
+    # Before a party's first packet nobody can tell it from one that sends from another port of its host.
+    counted = live[1].call.media
+    assert 0 <= counted.caller.packets + counted.agent.packets - len(parts[1][0]) - len(parts[1][1]) < 10
+    assert counted.refused > 30
