@@ -15,6 +15,7 @@ from sidecar.media.decode import RATE, Decoder, Pcm, decoder_for
 from sidecar.media.dtmf import Keypad
 from sidecar.media.losses import Losses
 from sidecar.media.reception import Reception
+from sidecar.media.red import RED, primary
 from sidecar.media.run import Held, Run
 from sidecar.media.tap import Tapped
 
@@ -149,6 +150,13 @@ class Stream:
             self.malformed += not rtp.is_rtcp(data)
             return
         known = self._formats.get(packet.payload_type) or self._unnegotiated(packet.payload_type)
+        if known.codec.name == RED and not known.codec.sealed:
+            inner = primary(data[packet.start : packet.end])
+            if inner is None:
+                self.malformed += 1
+                return
+            packet = packet._replace(payload_type=inner[0], start=packet.start + inner[1])
+            known = self._formats.get(packet.payload_type) or self._unnegotiated(packet.payload_type)
         reception = self._current
         if reception is None or reception.ssrc != packet.ssrc:
             reception = self.receptions.get(packet.ssrc) or Reception(packet.ssrc, known.codec.clock_rate, packet.sequence)
