@@ -260,6 +260,7 @@ ASKS = st.lists(
             ("Session-Expires", "90;refresher=uas"),
             ("Session-Expires", "90;refresher=uac"),
             ("Allow", "INVITE, UPDATE"),
+            ("Expires", "2"),
         ]
     ),
     max_size=3,
@@ -334,5 +335,17 @@ def test_every_call_ends_once_and_leaves_nothing(
     answers = [message for fact in finals if isinstance(message := parse(fact.data), Response) and message.status >= 200]
     # 13.3.1: one final answer to the caller's INVITE, whatever else was said.
     assert len([answer for answer in answers if answer.cseq == (1, "INVITE")]) == len(bench.facts(e.Started))
+    offers_are_answered(bench)
     if not wire.loss and not wire.jitter and caller_silent > 1e6 and ports == 100 and not deeds and edge == Habits():
         assert bench.fact(e.Ended).reason == "completed"
+
+
+def offers_are_answered(bench: Bench) -> None:
+    """13.2.2.4: whoever takes it or not, an offer in a 2xx of the edge has its answer in each ACK."""
+    left = [message for _, source, dest, data in bench.wire.sent if (source, dest) == (SIDECAR, EDGE) and (message := parse(data))]
+    invites = [message for message in left if isinstance(message, Request) and message.method == "INVITE"]
+    without = {invite.cseq.number for invite in invites if not invite.body}
+    for message in left:
+        if isinstance(message, Request) and message.method == "ACK" and message.cseq.number in without:
+            refused = any(invite.via.branch == message.via.branch for invite in invites)
+            assert bool(message.body) != refused, message.encode()
