@@ -23,6 +23,7 @@ from sidecar.b2bua.replaces import key_in
 from sidecar.b2bua.routes import Route
 from sidecar.b2bua.session_timer import REFRESHING, LegTimer
 from sidecar.b2bua.switchboard import Switchboard
+from sidecar.b2bua.transfers import Transfers
 from sidecar.b2bua.ways import dialled_from_itself
 from sidecar.clocks import Mono
 from sidecar.identity.carriage import reported_forms, shortfalls
@@ -60,6 +61,7 @@ class Call(Attempting):
         self.awaited: list[AwaitedAck] = []
         self.unacknowledged: set[TxId] = set()
         self.lookups = 0
+        self.transfers = Transfers()
         self.digest: dict[Leg, DigestClient] = {"A": DigestClient(None), "B": DigestClient(route.credentials)}
         self.bodies = Bodies(call_id, board.emit, route.srtp, apart=board.settings.relayed_apart)
         self.told: dict[tuple[Leg, int], MediaDescribed] = {}
@@ -263,6 +265,7 @@ class Call(Attempting):
         tag = next((pair.a.local_tag for pair in self.pairs.values()), self.a_tag)
         self.respond(self.server, response_to(self.invite, outcome.status, reason, to_tag=tag, headers=headers, body=body), now)
         self.end(outcome)
+        self.transfers.waiting.clear()
         if self._dialling is not None:
             self.board.layer.cancel(self._dialling, now, cancel_headers)
         self.release(now)
@@ -325,6 +328,8 @@ class Call(Attempting):
         """A session timer is due, a reliable response has to be repeated, or the ring limit has come."""
         if self.state == "answered":
             self.on_timers(now)
+        elif self.state == "ended":
+            self.transfers.on_time(now)
         elif self._valid is not None and now >= self._began + self._valid:
             expired = o.expired(self._valid)
             self.refuse(expired, now, cancel_headers=[reason_of(expired)])
@@ -336,11 +341,11 @@ class Call(Attempting):
             self.send_reliably(self.sender.on_time(now), now)
 
     def next_deadline(self) -> Mono | None:
-        """When `on_time` wants to be called: never once the call is over."""
+        """When `on_time` wants to be called; once the call is over, only for who is still to hear of a transfer."""
         if self.state == "answered":
             return self.timers_due()
         if self.state == "ended":
-            return None
+            return self.transfers.until if self.transfers.is_open else None
         due = [] if self._valid is None else [Mono(self._began + self._valid)]
         if self._ring_deadline is not None:
             due.append(self._ring_deadline)

@@ -31,6 +31,10 @@ class Ending(Negotiating):
         """End a call that is not answered yet."""
 
     @abstractmethod
+    def rearm(self) -> None:
+        """The call's deadline may have changed."""
+
+    @abstractmethod
     def end(self, outcome: o.Outcome) -> None:
         """Tell the trace that the call is over."""
 
@@ -85,6 +89,8 @@ class Ending(Negotiating):
 
         A 2xx that waits for an ACK from the other leg is acknowledged here (13.2.2.4). Requests that cross are answered 487 (15.1.2).
         """
+        self.transfers.call_ended(Mono(now + self.board.layer.give_up))
+        self.rearm()
         for waiting in list(self.awaited):
             if not waiting.passed:
                 self.pass_ack(waiting, [], None, now)

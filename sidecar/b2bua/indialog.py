@@ -49,7 +49,7 @@ class InDialog(Refreshing):
         self.learn(replaced(request.headers))
         if request.method == "BYE":
             self.on_bye(leg, pair, tx, request, now)
-        elif self._is_dead(leg, pair):
+        elif self._is_dead(leg, pair) and not (pair is self.confirmed and self.transfers.is_news(leg, request)):
             self.answer(leg, tx, request, 481, now)
         elif request.max_forwards == 0:
             self.answer(leg, tx, request, 483, now)
@@ -161,6 +161,10 @@ class InDialog(Refreshing):
                 del self.clients[tx]
             elif role.outgoing is not None and not role.outgoing.body:
                 role.offers[response.to_tag or ""] = response
+            if success and role.request.method == "REFER" and not self.is_over:
+                self.transfers.asked(role.leg, response)
+            elif role.request.method == "NOTIFY":
+                self.transfers.told(role.leg, role.request)
         role.pair.of(far).refresh(response)
 
         def relay(body: bytes, described: Sequence[MediaDescribed], at: Mono) -> None:

@@ -12,6 +12,7 @@ from sidecar.b2bua.legs import Negotiated, Placed, PortPairs
 from sidecar.b2bua.outgoing import Outgoing
 from sidecar.clocks import Mono
 from sidecar.sip.message import Request, Response
+from sidecar.sip.multipart import find_sdp
 
 State = Literal["setup", "answered", "ended"]
 
@@ -37,7 +38,8 @@ class Negotiating(Outgoing):
         a, b = self.flows["A"], self.flows.get("B", self.flows["A"])
         if self.is_over:
             # No media is opened for a call that is over: an answer that came late crosses without its description.
-            then(b"", (), now)
+            described = find_sdp(message.headers.get("Content-Type"), message.body) is not None
+            then(b"" if described else message.body, (), now)
         else:
             own_host = self.board.advertised(b if leg == "A" else a)[0]
             self.bodies.cross(message, leg, self.flows[leg].remote[0], own_host, (a.local[0], b.local[0]), then, fail, now)

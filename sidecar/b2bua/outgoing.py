@@ -9,6 +9,7 @@ from sidecar.b2bua.crossing import required_of
 from sidecar.b2bua.effects import Challenged, Effect, Leg
 from sidecar.b2bua.legs import AwaitedAck, Crossing, Dialling, Goodbye, Own, Pair, Role, SentAck
 from sidecar.b2bua.switchboard import Located, Member, Switchboard
+from sidecar.b2bua.transfers import Transfers
 from sidecar.b2bua.ways import flow_within
 from sidecar.clocks import Mono
 from sidecar.identity.digest import Answered as Authorised
@@ -43,6 +44,7 @@ class Outgoing(Member):
     awaited: list[AwaitedAck]
     unacknowledged: set[TxId]
     """Our non-2xx answers to INVITEs whose ACK has not come."""
+    transfers: Transfers
     lookups: int
     """Names that are being resolved for a message that waits to leave."""
     agent_contact: str | None
@@ -62,7 +64,7 @@ class Outgoing(Member):
         """The call is over and nothing of it is outstanding on either leg. An ACK that may have to be repeated does not count."""
         return (
             self.is_over
-            and not (self.awaited or self.unacknowledged or self.lookups)
+            and not (self.awaited or self.unacknowledged or self.lookups or self.transfers.is_open)
             and not any(role.is_open for role in self.clients.values())
         )
 
@@ -106,7 +108,7 @@ class Outgoing(Member):
         """Start a client transaction towards the dialog's next hop (12.2.1.1)."""
 
         def located(targets: Sequence[Target], _: str, at: Mono) -> None:
-            if self.is_over and isinstance(role, Crossing):
+            if self.is_over and isinstance(role, Crossing) and role.request.method != "NOTIFY":
                 # The call ended while the peer's name was looked up.
                 self.answer_crossing(role, 487, at)
                 return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -40,10 +39,6 @@ class Refreshing(Ending):
     timers: dict[Leg, LegTimer]
     allow: dict[Leg, str | None]
     """What each leg's party said that it serves (Allow), as far as it said so."""
-
-    @abstractmethod
-    def rearm(self) -> None:
-        """The call's deadline may have changed."""
 
     # -- what follows from messages that cross -----------------------------------------------------------------------------------------
 

@@ -276,7 +276,7 @@ WIRE = st.builds(
 )
 BASE = st.sampled_from([0.0, 0.4, 1.0, 2.0, 3.0, 6.0, 40.0])
 MOMENTS = st.sampled_from([0.0, 0.005, 0.01, 0.02, 0.04, 0.06])
-WHAT = ["BYE", "INVITE", "INVITE", "INFO", "UPDATE"]
+WHAT = ["BYE", "INVITE", "INVITE", "INFO", "UPDATE", "REFER", "NOTIFY"]
 DEEDS = st.tuples(
     st.tuples(BASE, MOMENTS).map(sum),
     st.sampled_from(["cancel", "drain", *[f"caller {method}" for method in WHAT], *[f"edge {method}" for method in WHAT]]),

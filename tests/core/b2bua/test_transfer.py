@@ -7,7 +7,7 @@ import pytest
 from sidecar.b2bua import effects as e
 from sidecar.sip.dialog import Dialog
 from sidecar.sip.message import Request
-from tests.core.b2bua.harness import ANSWER, Bench, Party
+from tests.core.b2bua.harness import ANSWER, GIVE_UP, Bench, Headers, Party
 from tests.core.b2bua.types import Make
 
 
@@ -149,3 +149,71 @@ def test_refer_sub_crosses_both_ways_and_decides_alone_whether_notifications_com
         bench.edge.reply(bench.edge.request("NOTIFY"), 200)
         bench.caller.response(200)
     bench.hang_up(bench.edge)
+
+
+FINISHED = [("Event", "refer"), ("Subscription-State", "terminated;reason=noresource"), ("Content-Type", "message/sipfrag;version=2.0")]
+TRYING = [("Event", "refer"), ("Subscription-State", "active;expires=60"), ("Content-Type", "message/sipfrag;version=2.0")]
+
+
+def referred(bench: Bench, asks: Party, answers: Party, *, answer: Headers = ()) -> None:
+    """A REFER that was taken."""
+    asks.ask("REFER", headers=[("Refer-To", "<sip:carol@192.0.2.30>")])
+    answers.reply(answers.request("REFER"), 202, headers=answer)
+    asks.response(202)
+
+
+@pytest.mark.parametrize("who", ["caller", "edge"])
+@pytest.mark.parametrize("ends", ["who asked", "who calls"])
+def test_who_asked_for_a_transfer_hears_of_it_after_the_bye(bench: Bench, who: str, ends: str) -> None:
+    """RFC 5057 5: BYE ends the call and not the subscription of the REFER. The dialogs are forgotten with its last notification."""
+    bench.answered()
+    asks, answers = (bench.caller, bench.edge) if who == "caller" else (bench.edge, bench.caller)
+    referred(bench, asks, answers)
+    bench.hang_up(asks if ends == "who asked" else answers)
+    assert bench.fact(e.Ended).reason == "completed"
+    for state, fragment in ((TRYING, b"SIP/2.0 100 Trying\r\n"), (FINISHED, b"SIP/2.0 200 OK\r\n")):
+        assert bench.facts(e.Gone) == []
+        answers.ask("NOTIFY", headers=state, body=fragment)
+        heard = asks.request("NOTIFY")
+        assert (heard.body, heard.headers.get("Subscription-State")) == (fragment, state[1][1])
+        asks.reply(heard, 200)
+        answers.response(200)
+    assert bench.fact(e.Gone)
+
+
+def test_nothing_but_notifications_crosses_after_the_bye_and_only_to_who_waits(bench: Bench) -> None:
+    bench.answered()
+    referred(bench, bench.caller, bench.edge)
+    bench.hang_up(bench.caller)
+    bench.edge.ask("INFO")
+    bench.edge.response(481)
+    bench.caller.ask("NOTIFY", headers=FINISHED, body=b"SIP/2.0 200 OK\r\n")
+    bench.caller.response(481)
+    bench.run(GIVE_UP)
+    assert bench.fact(e.Gone)
+    bench.edge.ask("NOTIFY", headers=FINISHED, body=b"SIP/2.0 200 OK\r\n")
+    bench.edge.response(481)
+
+
+@pytest.mark.parametrize("answer", [[("Refer-Sub", "false")], [("Refer-Sub", "False;x=y")]])
+def test_a_transfer_without_a_subscription_keeps_no_call(bench: Bench, answer: Headers) -> None:
+    bench.answered()
+    referred(bench, bench.caller, bench.edge, answer=answer)
+    bench.hang_up(bench.caller)
+    bench.run(0.1)
+    assert bench.fact(e.Gone)
+
+
+def test_a_transfer_of_a_call_that_is_never_answered_keeps_none(bench: Bench) -> None:
+    sent = bench.invite()
+    got = bench.edge.request("INVITE")
+    bench.edge.reply(got, 180)
+    bench.caller.join(sent, bench.caller.response(180))
+    bench.caller.ask("REFER", headers=[("Refer-To", "<sip:carol@192.0.2.30>")])
+    bench.edge.reply(bench.edge.request("REFER"), 202)
+    bench.caller.response(202)
+    bench.edge.reply(got, 486)
+    bench.edge.request("ACK")
+    bench.caller.ack(sent, bench.caller.response(486))
+    bench.run(0.1)
+    assert bench.fact(e.Gone)
