@@ -17,6 +17,8 @@ from control.store.dialect import insert
 from control.store.schema import calls, deliveries, reports
 
 DESTINATION = "tuner"
+_COMPLETE = sa.select(calls.c.complete).where(calls.c.id == sa.bindparam("its_call")).scalar_subquery()
+_LEAVES_NOW = sa.update(deliveries).where(deliveries.c.id == sa.bindparam("this"), _COMPLETE).values(next_at_us=sa.bindparam("now"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,24 +78,22 @@ async def add(
         "candidates": "[]",
         "frozen": False,
     }
-    number = await conn.scalar(insert(conn, reports).values(values).on_conflict_do_nothing().returning(reports.c.id))
-    if number is None:
+    report = (await conn.execute(insert(conn, reports).values(values).on_conflict_do_nothing().returning(*reports.c))).one_or_none()
+    if report is None:
         same = sa.select(reports.c.id, deliveries.c.id.label("delivery"), deliveries.c.state)
         same = same.join(deliveries, deliveries.c.report == reports.c.id)
         old = (await conn.execute(same.where(*(reports.c[name] == value for name, value in key.items())))).one()
         return Accepted(old.id, claim.provider_call_id, False, old.delivery, claim.wants_upload, old.state == "pending")
     if claim.wants_upload:
         wait_us = min(wait_us, UPLOAD_WAIT_US)
-    delivery = await _queue(conn, "create_call", claim.provider_call_id, sender, now, next_at=now + wait_us, report=number)
-    await linking.save_claims(conn, number, claim)
-    report = (await conn.execute(sa.select(reports).where(reports.c.id == number))).one()
+    delivery = await _queue(conn, "create_call", claim.provider_call_id, sender, now, next_at=now + wait_us, report=report.id)
+    await linking.save_claims(conn, report.id, claim)
     matched = await linking.link(conn, report)
     changed = [await linking.settle_verdict(conn, call, now) for call in matched.candidates]
-    complete = sa.select(calls.c.complete).where(calls.c.id == matched.call)
-    if matched.call is not None and await conn.scalar(complete):
-        await conn.execute(sa.update(deliveries).where(deliveries.c.id == delivery).values(next_at_us=now))
+    if matched.call is not None:
+        await conn.execute(_LEAVES_NOW, {"this": delivery, "its_call": matched.call, "now": now})
     told = [call for call in changed if call is not None]
-    return Accepted(number, claim.provider_call_id, True, delivery, claim.wants_upload, changed=told)
+    return Accepted(report.id, claim.provider_call_id, True, delivery, claim.wants_upload, changed=told)
 
 
 async def accept_traces(store: Store, body: bytes, content_type: str, sender: Sender, now: int) -> int:

@@ -33,6 +33,9 @@ _TORN = (
 )
 _CLAIMING = sa.select(claims.c.report).where(claims.c.value.in_(sa.bindparam("values", expanding=True)))
 _WAITING = sa.select(reports).where(reports.c.id.in_(_CLAIMING), reports.c.call.is_(None), reports.c.origin == "agent")
+_FOUND = ("call", "outcome", "rule", "confidence", "exact", "candidates")
+_RELATE = sa.update(reports).where(reports.c.id == sa.bindparam("this")).values({name: sa.bindparam(f"its_{name}") for name in _FOUND})
+_CARRY = sa.update(deliveries).where(deliveries.c.report == sa.bindparam("this")).values(call=sa.bindparam("its_call"))
 _CALLER = "caller:"
 """Keeps a caller apart from identifiers among the claims: a telephone number is no Call-ID."""
 
@@ -61,8 +64,10 @@ async def link(conn: AsyncConnection, report: sa.Row[Any]) -> Match:
         "exact": matched.exact,
         "candidates": json.dumps(list(matched.candidates)),
     }
-    await conn.execute(sa.update(reports).where(reports.c.id == report.id).values(values))
-    await conn.execute(sa.update(deliveries).where(deliveries.c.report == report.id).values(call=matched.call))
+    if any(getattr(report, name) != value for name, value in values.items()):
+        await conn.execute(_RELATE, {"this": report.id, **{f"its_{name}": value for name, value in values.items()}})
+    if report.call != matched.call:
+        await conn.execute(_CARRY, {"this": report.id, "its_call": matched.call})
     if report.outcome == "conflict":
         await conn.execute(sa.delete(conflicts).where(conflicts.c.report == report.id))
     if outcome == "conflict":
@@ -89,7 +94,7 @@ async def settle_verdict(conn: AsyncConnection, call_id: str, now: int, *, grace
     call = rows.read_call(row.doc)
     settled = row.settled if grace_over is None else grace_over
     await judge(conn, call, settled)
-    if call == rows.read_call(row.doc) and settled == row.settled:
+    if settled == row.settled and call.model_dump_json(by_alias=True) == row.doc:
         return None
     await rows.save(conn, call, now, settled=settled)
     return call

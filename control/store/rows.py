@@ -22,6 +22,11 @@ MOST_PARAMETERS = 400
 """Values in one IN list: engines limit how many parameters a statement has."""
 
 
+_LOCKED_ONE = sa.select(calls).where(calls.c.id == sa.bindparam("this")).with_for_update()
+_KNOWN_AS = sa.select(identifiers.c.call).where(
+    identifiers.c.kind.in_(STRONG), identifiers.c.value.in_(sa.bindparam("values", expanding=True))
+)
+_DOCUMENTS = sa.select(calls.c.doc).where(calls.c.id.in_(sa.bindparam("ids", expanding=True)))
 _LOCKED = sa.select(calls).where(calls.c.id.in_(sa.bindparam("ids", expanding=True))).order_by(calls.c.id).with_for_update()
 
 
@@ -42,7 +47,7 @@ def slowest_response(call: Call) -> float | None:
 
 async def load(conn: AsyncConnection, call_id: str) -> sa.Row[Any] | None:
     """The row of a call, locked against other writers until the transaction ends."""
-    return (await conn.execute(sa.select(calls).where(calls.c.id == call_id).with_for_update())).one_or_none()
+    return (await conn.execute(_LOCKED_ONE, {"this": call_id})).one_or_none()
 
 
 async def load_all(conn: AsyncConnection, call_ids: Sequence[str]) -> dict[str, sa.Row[Any]]:
@@ -146,7 +151,7 @@ async def candidates(conn: AsyncConnection, values: Iterable[str], claim: Claim)
     """All calls that any matching rule could name for `claim`; `values` are its identifiers, hashes included."""
     ids: set[str] = set()
     for part in parts(sorted({clip(value) for value in values})):
-        ids |= set(await conn.scalars(sa.select(identifiers.c.call).where(identifiers.c.kind.in_(STRONG), identifiers.c.value.in_(part))))
+        ids |= set(await conn.scalars(_KNOWN_AS, {"values": part}))
     if claim.caller is not None and claim.start_ms is not None and claim.end_ms is not None:
         first, last = (claim.start_ms - SLACK_MS) * 1000, (claim.end_ms + SLACK_MS) * 1000
         at_the_time = (calls.c.started_us <= last) & ((calls.c.ended_us >= first) | calls.c.ended_us.is_(None))
@@ -159,5 +164,5 @@ async def candidates(conn: AsyncConnection, values: Iterable[str], claim: Claim)
 async def _calls(conn: AsyncConnection, ids: list[str]) -> list[Call]:
     found: list[Call] = []
     for part in parts(ids):
-        found += [read_call(doc) for doc in await conn.scalars(sa.select(calls.c.doc).where(calls.c.id.in_(part)))]
+        found += [read_call(doc) for doc in await conn.scalars(_DOCUMENTS, {"ids": part})]
     return found

@@ -25,9 +25,10 @@ def call(number: int) -> tuple[Trace, dict[str, Any]]:
     return trace, report(f"r{number}", trace, sip_call_id=f"SCL_{number}")
 
 
-async def stubborn(client: Client, path: str, body: dict[str, Any]) -> list[int]:
-    """Post as a sidecar or an SDK does: until it is taken. Gives the statuses on the way, 0 for no answer."""
+async def stubborn(client: Client, path: str, body: dict[str, Any], longest_s: float) -> list[int]:
+    """Post as a sidecar or an SDK does: until it is taken, with growing pauses. Gives the statuses on the way, 0 for no answer."""
     seen: list[int] = []
+    pause_s = 0.1
     while True:
         try:
             async with client.http.post(client.url + path, data=json.dumps(body), headers={"Authorization": "Bearer k"}) as response:
@@ -38,13 +39,14 @@ async def stubborn(client: Client, path: str, body: dict[str, Any]) -> list[int]
             seen.append(0)
         if seen[-1] == 200:
             return seen
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, longest_s)
 
 
-async def post(client: Client, number: int) -> list[int]:
+async def post(client: Client, number: int, longest_s: float = 0.1) -> list[int]:
     trace, said = call(number)
-    seen = await stubborn(client, "/v1/ingest/facts", {"version": 1, "sidecar": "edge-1", "facts": trace.facts})
-    return seen + await stubborn(client, "/api/v1/public/call?workspace_id=7&agent_remote_identifier=a", said)
+    seen = await stubborn(client, "/v1/ingest/facts", {"version": 1, "sidecar": "edge-1", "facts": trace.facts}, longest_s)
+    return seen + await stubborn(client, "/api/v1/public/call?workspace_id=7&agent_remote_identifier=a", said, longest_s)
 
 
 async def ready(client: Client) -> str | None:

@@ -21,7 +21,7 @@ from tests.support.small_disk import fill, on_disk, seen_by
 
 pytestmark = [pytest.mark.peer, pytest.mark.load]
 
-RATE = 50.0
+RATE = 20.0
 """Finished calls a second, each with its report."""
 ON_POSTGRESQL = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 ON_SQLITE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
@@ -47,7 +47,7 @@ class Traffic:
             await asyncio.sleep(max(0.0, began + self.begun / RATE - asyncio.get_running_loop().time()))
 
     async def _post(self, number: int) -> None:
-        self.statuses |= set(await post(self._client, number))
+        self.statuses |= set(await post(self._client, number, longest_s=3.0))
 
 
 @asynccontextmanager
