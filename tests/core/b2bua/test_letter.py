@@ -7,6 +7,7 @@ import pytest
 from sidecar.b2bua import effects as e
 from sidecar.b2bua.settings import Listener
 from sidecar.clocks import Addr
+from sidecar.identity.digest import Credentials
 from sidecar.sip.flow import Flow
 from sidecar.sip.message import Request, Response, parse
 from sidecar.sip.sdp import parse as parse_sdp
@@ -186,3 +187,19 @@ def test_12_1_1_whoever_is_reached_by_sips_gets_a_sips_contact(make: Make, uri: 
     assert (ringing.headers.get("Contact") or "").startswith(f"<{scheme}:agent@192.0.2.1:5061")
     bench.edge.reply(got, 486)
     bench.edge.request("ACK")
+
+
+def test_22_3_credentials_are_kept_within_a_call_and_not_across_calls(make: Make) -> None:
+    bench = make(credentials=Credentials("u", "p"))
+    for number, call_id in enumerate(("one", "two")):
+        sent = bench.invite(call_id=call_id, from_tag=call_id)
+        got = bench.edge.request("INVITE")
+        assert "Proxy-Authorization" not in got.headers
+        bench.edge.reply(got, 407, headers=[("Proxy-Authenticate", f'Digest realm="r", nonce="n{number}", qop="auth"')])
+        bench.edge.request("ACK")
+        got = bench.edge.request("INVITE")
+        assert f'nonce="n{number}"' in (got.headers.get("Proxy-Authorization") or "")
+        bench.edge.reply(got, 200, body=ANSWER)
+        bench.caller.ack(sent, bench.caller.response(200))
+        assert "Proxy-Authorization" in bench.edge.request("ACK").headers
+        assert "Proxy-Authorization" in bench.hang_up(bench.caller).headers
