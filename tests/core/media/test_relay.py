@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.clocks import Addr
-from sidecar.media.relay import RTCP, RTP, Relay
+from sidecar.media.relay import RTCP, RTP, Component, Relay
 
 CALLER, AGENT = ("192.0.2.1", 4000), ("198.51.100.9", 6000)
 STRANGER = ("203.0.113.66", 4000)
@@ -38,6 +38,28 @@ def test_a_third_address_never_reaches_the_peer() -> None:
     assert line.receive("A", RTP, b"x", STRANGER) is None
     assert line.receive("B", RTP, b"x", AGENT) == CALLER  # nor does it draw media to itself
     assert line.refused == 2
+
+
+@pytest.mark.parametrize("component", [RTP, RTCP])
+def test_a_third_address_is_refused_before_and_after_the_lock_and_after_the_party_moved(component: Component) -> None:
+    line = relay()
+    at = CALLER if component == RTP else (CALLER[0], CALLER[1] + 1)
+    strangers = (STRANGER, (STRANGER[0], at[1]), (AGENT[0], at[1]), ("192.0.2.2", at[1]))
+    for stranger in strangers:  # nobody has sent yet: the first one to come is not believed for that
+        assert line.receive("A", component, b"x", stranger) is None
+    assert line.receive("A", component, b"x", at) is not None
+    for stranger in (*strangers, (at[0], at[1] + 20)):  # another port of the party itself: it says so in SDP, or it is not the party
+        assert line.receive("A", component, b"x", stranger) is None
+    path = line.path("A", component)
+    assert path is not None
+    assert (path.source, path.final) == (at, True)
+    moved = (at[0], at[1] + 20)
+    line.negotiated("A", moved if component == RTP else CALLER, moved if component == RTCP else None, "192.0.2.1")
+    for stranger in strangers:
+        assert line.receive("A", component, b"x", stranger) is None
+    assert line.receive("A", component, b"x", moved) is not None
+    assert line.receive("A", component, b"x", at) is None
+    assert line.refused == 3 * len(strangers) + 2
 
 
 @pytest.mark.parametrize("told", [("media.example", 6000), ("198.51.100.9", 65535), ("198.51.100.9", 70000)])
