@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.dispatcher import dispatcher
 from tests.support.product import Product, free_port, get_json, loopback, running, until
 from tests.support.sipp import Sipp
 
 pytestmark = pytest.mark.peer
 
-NETWORK = Path(__file__).parents[2] / "configs" / "network"
 RATE, HOLD_MS = 15, 1500
 MOST = 10_000
 """Calls; the test ends the load before."""
-
-
-@contextmanager
-def kamailio(folder: Path, host: str, port: int, sidecars: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """The shipped configuration, with this test's addresses."""
-    binary = shutil.which("kamailio")
-    assert binary is not None, "Kamailio is not installed: Debian has it as kamailio"
-    text = (NETWORK / "dispatcher.list").read_text(encoding="utf-8")
-    for shipped, real in zip(("127.0.0.1:5062", "127.0.0.1:5064"), sidecars, strict=True):
-        assert shipped in text
-        text = text.replace(shipped, real)
-    (folder / "dispatcher.list").write_text(text)
-    command = [binary, "-f", str(NETWORK / "kamailio.cfg"), "-DD", "-E", "-m", "64", "-M", "8", "-Y", str(folder)]
-    command += ["-A", f"SIP_LISTEN=udp:{host}:{port}", "-A", f'DISPATCHER_LIST="{folder}/dispatcher.list"', "-A", "PROBE_SECONDS=1"]
-    with (folder / "kamailio.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        try:
-            yield process
-        finally:
-            process.terminate()
-            process.wait(10)
 
 
 def settings(host: str, port: int, name: str, target: str) -> dict[str, Any]:
@@ -70,7 +46,7 @@ def test_each_is_restarted_under_load_and_no_call_fails(tmp_path: Path) -> None:
         start = [settings(hosts[n], ports[n], f"edge-{n}", f"sip:agent@{edge}:{edge_port}") for n in (0, 1)]
         lives = [stack.enter_context(ExitStack()) for _ in start]
         pool = [lives[n].enter_context(running("sidecar", tmp_path / str(n), start[n])) for n in (0, 1)]
-        stack.enter_context(kamailio(tmp_path, proxy, proxy_port, [f"{hosts[n]}:{ports[n]}" for n in (0, 1)]))
+        stack.enter_context(dispatcher(tmp_path, proxy, proxy_port, [f"{hosts[n]}:{ports[n]}" for n in (0, 1)]))
         agent = Sipp("agent", tmp_path, edge, edge_port, calls=MOST)
         stack.callback(agent.stop)
         options = ["-r", str(RATE), "-s", "agent", "-d", str(HOLD_MS)]
