@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
@@ -16,6 +16,7 @@ _SECONDS_BELOW = 1e10
 _MOST_IDS = 256
 _SHORTEST_ID = 6
 _DEEPEST = 6
+_LONGEST_PLACE = 100
 _LONGEST_NUMBER = 300
 _NAMELESS = re.compile(r"(?:anonymous|restricted|unavailable|unknown|private|withheld)(?:@.*)?|.*@anonymous\.invalid")
 """A caller that tells nobody who it is (RFC 3323 section 4.1.1.3, and what platforms write): any two such calls have it in common."""
@@ -40,6 +41,8 @@ class Claim:
     correlation_sha256: str | None = None
     ids: frozenset[str] = frozenset()
     """Every other value that may be an identifier of the call, also decoded from percent and hex forms."""
+    places: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Under which key of the report each of them stands, as in `metadata.transport.id`."""
     recipient: str | None = None
     caller: str | None = None
     """`party` form of the calling side."""
@@ -122,11 +125,13 @@ def read_claim(body: bytes) -> Claim:
     headers = _headers(report.get("sip_headers"))
     token = next((value for name, value in headers.items() if name.removeprefix("sipheader_") == _CORRELATION), None)
     recipient = _text(report.get("recipient"))
+    places = _identifiers(report, headers)
     return Claim(
         provider_call_id=call_id,
         sip_call_id=_text(report.get("sip_call_id")),
         correlation_sha256=correlation_hash(token) if token else None,
-        ids=frozenset(_identifiers(report, headers)),
+        ids=frozenset(places),
+        places=places,
         recipient=recipient,
         caller=party(_text(report.get("caller_phone_number")) or _first(headers, _CALLER_HEADERS)),
         callee=party(recipient or _first(headers, _CALLEE_HEADERS)),
@@ -159,19 +164,31 @@ def _first(headers: dict[str, str], names: tuple[str, ...]) -> str | None:
     return next((headers[name] for name in names if name in headers), None)
 
 
-def _identifiers(report: dict[str, object], headers: dict[str, str]) -> set[str]:
-    """Strings that a platform may have put an identifier in: the call_id, all headers, and what free-form objects hold at any depth."""
-    values = [report["call_id"], report.get("sip_call_id"), *headers.values()]
+def _identifiers(report: dict[str, object], headers: dict[str, str]) -> dict[str, str]:
+    """Strings that a platform may have put an identifier in, with their places: the call_id, all headers, and what free-form objects hold
+    at any depth."""
+    values: list[tuple[str, object]] = [(name, report.get(name)) for name in ("call_id", "sip_call_id")]
+    values += [(f"sip_headers.{name}", value) for name, value in headers.items()]
     for key in ("general_meta_data_raw", "metadata", "collected_dynamic_variables"):
-        values += _leaves(report.get(key))
-    texts = [text for text in map(_text, values) if text is not None and _SHORTEST_ID <= len(text) <= 512]
-    return {form for value in texts[:_MOST_IDS] for form in variants(value)}
+        values += _leaves(key, report.get(key))
+    texts = [(place, text) for place, value in values if (text := _text(value)) is not None and _SHORTEST_ID <= len(text) <= 512]
+    found: dict[str, str] = {}
+    for place, text in texts[:_MOST_IDS]:
+        for form in variants(text):
+            found.setdefault(form, place)
+    return found
 
 
-def _leaves(value: object) -> Iterator[object]:
-    """The members of an object and of what it nests, the outer ones first: agents hand on a platform's own payload as they got it."""
-    level: list[object] = [value]
+def _leaves(key: str, value: object) -> Iterator[tuple[str, str]]:
+    """The texts in an object and in what it nests, the outer ones first: agents hand on a platform's own payload as they got it."""
+    level: list[tuple[str, object]] = [(key, value)]
     for _ in range(_DEEPEST):
-        inner = [each for part in level for each in (part.values() if isinstance(part, dict) else part if isinstance(part, list) else ())]
-        yield from (each for each in inner if isinstance(each, str))
+        inner = [(f"{place}.{name}"[:_LONGEST_PLACE], each) for place, part in level for name, each in _members(part)]
+        yield from ((place, each) for place, each in inner if isinstance(each, str))
         level = inner
+
+
+def _members(value: object) -> Iterable[tuple[object, object]]:
+    if isinstance(value, dict):
+        return value.items()
+    return enumerate(value) if isinstance(value, list) else ()

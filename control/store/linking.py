@@ -252,6 +252,8 @@ def _echo(claim: Claim, call: Call) -> str | None:
     wanted = link_of(call)
     if getattr(claim, wanted.name) == wanted.value:
         return f"the report carried {wanted.name}"
+    if (place := claim.places.get(wanted.value)) is not None:
+        return f"the report carried the Call-ID in {rows.clip(place)}, and not in {wanted.name}"
     if claim.correlation_sha256 is not None and claim.correlation_sha256 == call.correlation_sha256:
         return "the report carried X-Correlation-Id in sip_headers"
     return None

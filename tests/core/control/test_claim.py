@@ -53,7 +53,9 @@ def test_identifiers_are_read_from_headers_and_free_form_objects() -> None:
 
 def test_identifiers_are_found_in_a_platforms_own_payload_however_it_nests() -> None:
     payload = {"transport": {"sbcCallSid": "sbc-call-1"}, "phoneCallProviderDetails": [{"sbcCallId": "sbc-call-2"}], "phase": 1}
-    assert {"sbc-call-1", "sbc-call-2"} <= claim_of(collected_dynamic_variables={"call": payload}).ids
+    claim = claim_of(collected_dynamic_variables={"call": payload})
+    assert {"sbc-call-1", "sbc-call-2"} <= claim.ids
+    assert claim.places["sbc-call-2"] == "collected_dynamic_variables.call.phoneCallProviderDetails.0.sbcCallId"
     with pytest.raises(Unreadable):
         read_claim(b'{"call_id":"r1","metadata":' + b'{"d":' * 50_000 + b"1" + b"}" * 50_001)
 

@@ -74,6 +74,18 @@ async def test_report_without_an_id_is_repaired_by_the_correlation_header(tmp_pa
         assert verdict["repair"] == {"rule": "correlation_id", "reported": None, "confidence": 0.99}
 
 
+async def test_the_verdict_tells_under_which_key_the_agent_had_the_id(tmp_path: Path) -> None:
+    async with evaluator() as tuner, control(settings(tmp_path, tuner.base_url)) as client:
+        trace = complete("c1", "SCL_abc")
+        await client.facts(*trace.facts)
+        await client.report(report("r1", trace, collected_dynamic_variables={"call": {"ph_sipcallid": b"SCL_abc".hex()}}))
+        await until(lambda: tuner.calls() == ["r1"])
+        verdict = (await client.get("/v1/calls/c1"))["verdict"]
+        assert (verdict["outcome"], verdict["repair"]["rule"]) == ("repaired", "a_leg_call_id")
+        told = {hop["hop"]: hop["evidence"] for hop in verdict["hops"]}
+        assert told["echoed"] == "the report carried the Call-ID in collected_dynamic_variables.call.ph_sipcallid, and not in sip_call_id"
+
+
 async def test_report_that_fits_no_call_leaves_as_it_came(tmp_path: Path) -> None:
     async with evaluator() as tuner, control(settings(tmp_path, tuner.base_url)) as client:
         body = b'{"call_id" : "r1", "x":1e2, "sip_call_id":null,"general_meta_data_raw": {"n": 1.0}}\n'
