@@ -1,4 +1,4 @@
-"""What of one direction can be drawn: how loud it was, and where audio never arrived. A byte for 100 ms, so hours can be kept."""
+"""How loud one direction was, and where its audio never arrived: a byte for 10 ms and one for 100 ms, so that hours can be kept."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class Picture:
 
     def __init__(self) -> None:
         self._steps = bytearray()
+        self._fine = bytearray()
         self._rest: Levels = np.zeros(0, np.float32)
         self._near = _NEAR
         self.losses: list[tuple[int, int]] = []
@@ -27,10 +28,11 @@ class Picture:
 
     def frames(self, levels: Levels) -> None:
         """Take the levels (dB) of the 10 ms frames that follow those before."""
+        self._fine += _octets(levels)
         levels = np.concatenate((self._rest, levels)) if len(self._rest) else levels
         whole = len(levels) // _FRAMES * _FRAMES
         loudest = levels[:whole].reshape(-1, _FRAMES).max(axis=1)
-        self._steps += np.clip(np.rint(-loudest), 0, -FLOOR_DB).astype(np.uint8).tobytes()
+        self._steps += _octets(loudest)
         self._rest = levels[whole:].copy()
 
     def lost(self, start: int, samples: int) -> None:
@@ -51,9 +53,17 @@ class Picture:
             (first, _), (_, last) = self.losses[-2:]
             self.losses[-2:] = [(first, last)]
 
+    def between(self, first: int, last: int) -> Levels:
+        """Levels (dB) of the 10 ms frames [first, last), as far as there are any."""
+        return -np.frombuffer(bytes(self._fine[max(0, first) : max(0, last)]), np.uint8).astype(np.float32)
+
     def levels(self, most: int) -> tuple[int, list[int]]:
         """Samples in a step, and the greatest level of each step in whole dB of full scale, in `most` steps or fewer."""
         steps = np.frombuffer(bytes(self._steps), np.uint8)
         factor = max(1, -(-len(steps) // most))
         padded = np.concatenate((steps, np.full(-len(steps) % factor, -FLOOR_DB, np.uint8)))
         return STEP * factor, (-padded.reshape(-1, factor).min(axis=1).astype(np.int64)).tolist() if len(steps) else []
+
+
+def _octets(levels: Levels) -> bytes:
+    return np.clip(np.rint(-levels), 0, -FLOOR_DB).astype(np.uint8).tobytes()

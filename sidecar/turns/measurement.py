@@ -15,6 +15,8 @@ from sidecar.media.relay import Leg
 from sidecar.media.rtp import RTCP_TYPES, is_rtcp
 from sidecar.media.tap import Tapped
 from sidecar.speech.neural import Bench
+from sidecar.turns.echo import FRAME_MS, Echo, find, without_echo
+from sidecar.turns.echo import LONGEST as ECHO_LONGEST
 from sidecar.turns.findings import findings
 from sidecar.turns.floor import fold
 from sidecar.turns.measured import Measured
@@ -51,6 +53,8 @@ class Measurement:
         self._held_since: Mono | None = None
         self._holds: list[tuple[Mono, Mono]] = []
         self._shown: dict[int, Turn] = {}
+        self._echo: Echo | None = None
+        self._echo_sought = 0
         self._live_version = (0, 0, 0)
         self._live_from = 0.0
         self._live_n = 1
@@ -141,7 +145,7 @@ class Measurement:
             return []
         self._live_version = version
         holds = self._hold_spans(answered, now)
-        caller, agent = (without(self._sides[leg].spans(answered, self._live_from), holds) for leg in ("A", "B"))
+        caller, agent = (without(spans, holds) for spans in self._speech(answered, self._live_from, (now - answered) * 1000))
         onsets = self._sides["B"].sound_onsets(answered, self._live_from)
         turns = fold(
             caller,
@@ -155,6 +159,26 @@ class Measurement:
         self._shown.update((turn.n, turn) for turn in changed)
         self._move_window(turns, (now - answered) * 1000)
         return changed
+
+    def _speech(self, answered: Mono, since: float, until: float) -> tuple[list[Span], list[Span]]:
+        """Speech of the caller and of the agent between two call times, the agent's echo taken out of the caller's."""
+        everything = float("-inf") if since <= 0 else since
+        caller, agent = (self._sides[leg].spans(answered, everything) for leg in ("A", "B"))
+        last = int(until / FRAME_MS)
+        self._find_echo(answered, max(0, last - int(self._settings.echo_window_s * 1000 / FRAME_MS)), last)
+        if self._echo is None or not caller:
+            return caller, agent
+        first = max(0, int(min(since, caller[0].start) / FRAME_MS) - ECHO_LONGEST)
+        heard, said = (self._sides[leg].grid(answered, first, last) for leg in ("A", "B"))
+        return without_echo(caller, heard, said, first, self._echo), agent
+
+    def _find_echo(self, answered: Mono, first: int, last: int) -> None:
+        """Look for it again from time to time. What was found stays: a line has its echo or has none."""
+        if last - self._echo_sought < int(self._settings.echo_period_s * 1000 / FRAME_MS):
+            return
+        self._echo_sought = last
+        caller, agent = (self._sides[leg].grid(answered, first, last) for leg in ("A", "B"))
+        self._echo = find(caller, agent) or self._echo
 
     def _move_window(self, turns: list[Turn], now: float) -> None:
         """Leave behind the turns that nothing can change any more."""
@@ -181,7 +205,8 @@ class Measurement:
         duration = max(0.0, (ended_at - answered) * 1000)
         holds = self._hold_spans(answered, ended_at)
         outside = [*holds, Span(duration, float("inf"))]
-        caller, agent = (without(self._sides[leg].spans(answered), outside) for leg in ("A", "B"))
+        self._echo_sought = -(1 << 40)  # once more, over all that there is
+        caller, agent = (without(spans, outside) for spans in self._speech(answered, 0.0, duration))
         conversation = fold(
             caller,
             agent,

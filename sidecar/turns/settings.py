@@ -47,5 +47,9 @@ class MeasureSettings:
     """Packets are looked at in steps of this much arrival time; a longer step costs less."""
     record_lag_s: float = 3.5
     """How far a recording stays behind: reordering, a stall, and the mapping's half width."""
+    echo_window_s: float = 120.0
+    """Echo of the agent is looked for in so much of the call …"""
+    echo_period_s: float = 5.0
+    """… so often."""
     live_step_s: float = 1.5
     """The same while somebody looks at the call as it runs."""

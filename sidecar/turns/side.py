@@ -6,6 +6,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from math import ceil
 
+import numpy as np
+
 from control.contract.call import Dtmf, Stream
 from control.contract.facts import Levels, Track
 from sidecar.clocks import Mono
@@ -14,6 +16,7 @@ from sidecar.media.decode import RATE
 from sidecar.media.stream import Stream as RtpStream
 from sidecar.media.tap import Tapped
 from sidecar.speech.neural import Bench, Neural
+from sidecar.speech.refine import Levels as LevelArray
 from sidecar.speech.sounds import Sounds
 from sidecar.speech.track import SpeechTrack
 from sidecar.turns.settings import MeasureSettings
@@ -23,6 +26,8 @@ from sidecar.turns.stereo import Channel
 _MOST_LEVELS = 2400
 _LEAST_STEP_MS = 100.0
 _UNHEARD_DB = -96
+_SECOND = 100
+"""Frames of 10 ms."""
 
 
 class Side:
@@ -106,6 +111,23 @@ class Side:
             if end > start and end > since:
                 spans.append(Span(start, end, segment.start_uncertainty_ms, segment.end_uncertainty_ms))
         return spans
+
+    def grid(self, answered: Mono, first: int, last: int) -> LevelArray:
+        """Levels (dB) in frames [first, last) of 10 ms of call time; what is not known is silence."""
+        grid = np.full(max(0, last - first), float(_UNHEARD_DB), np.float32)
+        origin = self.stream.origin
+        if origin is None:
+            return grid
+        for begin in range(first, last, _SECOND):
+            at = answered + begin / _SECOND
+            position = (at - origin) * RATE
+            for _ in range(2):  # the mapping is close to a straight line
+                position += (at - self.stream.locate(int(position))) * RATE
+            known = round(position * _SECOND / RATE)
+            levels = self.track.picture.between(known, known + min(_SECOND, last - begin))
+            skipped = max(0, -known)
+            grid[begin - first + skipped : begin - first + skipped + len(levels)] = levels[: len(grid) - (begin - first + skipped)]
+        return grid
 
     def sound_onsets(self, answered: Mono, since: float = float("-inf")) -> list[float]:
         """Call times at which something began to be heard."""
