@@ -165,18 +165,20 @@ class Measurement:
         everything = float("-inf") if since <= 0 else since
         caller, agent = (self._sides[leg].spans(answered, everything) for leg in ("A", "B"))
         last = int(until / FRAME_MS)
-        self._find_echo(answered, max(0, last - int(self._settings.echo_window_s * 1000 / FRAME_MS)), last)
+        self._find_echo(answered, last)
         if self._echo is None or not caller:
             return caller, agent
         first = max(0, int(min(since, caller[0].start) / FRAME_MS) - ECHO_LONGEST)
         heard, said = (self._sides[leg].grid(answered, first, last) for leg in ("A", "B"))
         return without_echo(caller, heard, said, first, self._echo), agent
 
-    def _find_echo(self, answered: Mono, first: int, last: int) -> None:
+    def _find_echo(self, answered: Mono, last: int, *, final: bool = False) -> None:
         """Look for it again from time to time. What was found stays: a line has its echo or has none."""
-        if last - self._echo_sought < int(self._settings.echo_period_s * 1000 / FRAME_MS):
+        if not final and last - self._echo_sought < self._settings.echo_period_s * 1000 / FRAME_MS:
             return
         self._echo_sought = last
+        reach = self._settings.echo_final_s if final else self._settings.echo_window_s
+        first = max(0, last - int(reach * 1000 / FRAME_MS))
         caller, agent = (self._sides[leg].grid(answered, first, last) for leg in ("A", "B"))
         self._echo = find(caller, agent) or self._echo
 
@@ -205,7 +207,7 @@ class Measurement:
         duration = max(0.0, (ended_at - answered) * 1000)
         holds = self._hold_spans(answered, ended_at)
         outside = [*holds, Span(duration, float("inf"))]
-        self._echo_sought = -(1 << 40)  # once more, over all that there is
+        self._find_echo(answered, int(duration / FRAME_MS), final=True)
         caller, agent = (without(spans, outside) for spans in self._speech(answered, 0.0, duration))
         conversation = fold(
             caller,

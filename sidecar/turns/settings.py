@@ -47,9 +47,11 @@ class MeasureSettings:
     """Packets are looked at in steps of this much arrival time; a longer step costs less."""
     record_lag_s: float = 3.5
     """How far a recording stays behind: reordering, a stall, and the mapping's half width."""
-    echo_window_s: float = 120.0
-    """Echo of the agent is looked for in so much of the call …"""
-    echo_period_s: float = 5.0
-    """… so often."""
+    echo_window_s: float = 40.0
+    """While a call runs, echo of the agent is looked for in so much of it …"""
+    echo_period_s: float = 12.0
+    """… so often, …"""
+    echo_final_s: float = 300.0
+    """… and once it has ended, in so much."""
     live_step_s: float = 1.5
     """The same while somebody looks at the call as it runs."""

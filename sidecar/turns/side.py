@@ -118,13 +118,13 @@ class Side:
         origin = self.stream.origin
         if origin is None:
             return grid
-        for begin in range(first, last, _SECOND):
+        for begin in range(first, last, 2 * _SECOND):
             at = answered + begin / _SECOND
             position = (at - origin) * RATE
             for _ in range(2):  # the mapping is close to a straight line
                 position += (at - self.stream.locate(int(position))) * RATE
             known = round(position * _SECOND / RATE)
-            levels = self.track.picture.between(known, known + min(_SECOND, last - begin))
+            levels = self.track.picture.between(known, known + min(2 * _SECOND, last - begin))
             skipped = max(0, -known)
             grid[begin - first + skipped : begin - first + skipped + len(levels)] = levels[: len(grid) - (begin - first + skipped)]
         return grid

@@ -27,8 +27,8 @@ def ended(spool: Path) -> list[Call]:
     """The calls whose traces are whole."""
     shown: list[Call] = []
     for file in spool.glob("*.jsonl"):
-        lines = file.read_bytes().splitlines()
-        if lines and json.loads(lines[-1])["kind"] == "call_closed":
+        *lines, unfinished = file.read_bytes().split(b"\n")
+        if lines and not unfinished and json.loads(lines[-1])["kind"] == "call_closed":
             call = fold(FACT.validate_json(line) for line in lines)
             assert call is not None
             shown.append(call)

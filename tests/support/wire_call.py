@@ -148,7 +148,8 @@ def measured(spool: Path, call_id: str) -> Measured:
 
     def found() -> Measured | None:
         for file in spool.glob("*.jsonl"):
-            facts = [FACT.validate_json(line) for line in file.read_bytes().splitlines() if line]
+            *lines, _ = file.read_bytes().split(b"\n")
+            facts = [FACT.validate_json(line) for line in lines]
             shown = fold(facts)
             if shown is not None and shown.sip_call_id == call_id and facts[-1].kind == "call_closed":
                 return Measured(shown, [fact.turn for fact in facts if fact.kind == "turn_measured"])
