@@ -67,6 +67,7 @@ class Attempting(Progress):
             self._b_tags.add(self._b_tag)
             if self.pairs:
                 self.a_tag = self.board.ids.tag()
+                self.ringing = None
                 self.pairs.clear()
         self._attempts.current = target
         self._dialling = None

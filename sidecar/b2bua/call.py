@@ -81,6 +81,8 @@ class Call(Attempting):
         self.receipts = Receipts()
         self.sender: Sender | None = None
         self.is_numbered = False
+        self.ringing: Response | None = None
+        self.ring_again_at = now
         self.held: Callable[[Mono], None] | None = None
         self._watch = Stopwatch(now)
         self._learned: set[tuple[str, str]] = set()
@@ -337,6 +339,8 @@ class Call(Attempting):
             self.refuse(o.edge_never_answered(self._edge(), self.board.ring_limit), now)
         elif self.sender is not None and self.sender.current is not None and now >= self.sender.give_up:
             self.refuse(o.prack_missing(), now)
+        elif self.ringing is not None and now >= self.ring_again_at:
+            self.ring_again(now)
         elif self.sender is not None:
             self.send_reliably(self.sender.on_time(now), now)
 
@@ -347,6 +351,8 @@ class Call(Attempting):
         if self.state == "ended":
             return self.transfers.until if self.transfers.is_open else None
         due = [] if self._valid is None else [Mono(self._began + self._valid)]
+        if self.ringing is not None:
+            due.append(self.ring_again_at)
         if self._ring_deadline is not None:
             due.append(self._ring_deadline)
             if self.sender is not None and self.sender.current is not None:

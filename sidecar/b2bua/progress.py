@@ -15,6 +15,8 @@ from sidecar.sip.layer import TxId
 from sidecar.sip.message import Request, Response, response_to
 
 Headers = list[tuple[str, str]]
+RING_AGAIN = 60.0
+"""Seconds between two provisional responses to the caller, at most (13.3.1.1)."""
 
 
 class Progress(InDialog):
@@ -28,6 +30,9 @@ class Progress(InDialog):
     """Where the caller requires reliable provisional responses and the edge sends none."""
     is_numbered: bool
     """The edge's own RSeq numbers were told to the caller."""
+    ringing: Response | None
+    """What the caller was told last, where that may be repeated."""
+    ring_again_at: Mono
     held: Callable[[Mono], None] | None
     """The edge's answer, which waits for a PRACK of the caller."""
 
@@ -37,7 +42,19 @@ class Progress(InDialog):
 
     def respond_caller(self, pair: Pair | None, response: Response, headers: Headers, body: bytes, now: Mono) -> None:
         """The same with headers of one's own choice."""
-        self.respond(self.server, self._answer_of(pair, response, headers, body), now)
+        answer = self._answer_of(pair, response, headers, body)
+        self.respond(self.server, answer, now)
+        # RFC 3262 3: what has a number is not said again but for want of its PRACK, and then by whoever numbered it.
+        self.ringing = answer if answer.status < 200 and rseq_of(answer) is None else None
+        self.ring_again_at = Mono(now + RING_AGAIN)
+        self.rearm()
+
+    def ring_again(self, now: Mono) -> None:
+        """13.3.1.1: tell the caller once more what it heard last, so that no proxy on the way gives the call up."""
+        if self.ringing is not None:
+            self.respond(self.server, self.ringing.copy(), now)
+        self.ring_again_at = Mono(now + RING_AGAIN)
+        self.rearm()
 
     def _answer_of(self, pair: Pair | None, response: Response, headers: Headers, body: bytes) -> Response:
         tag = self.a_tag if pair is None else pair.a.local_tag

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from sidecar.b2bua import effects as e
 from sidecar.sip.message import Request, Response
-from tests.core.b2bua.harness import ANSWER, Bench
+from sidecar.sip.targets import Target
+from tests.core.b2bua.harness import ANSWER, EDGE, Bench, Party
+from tests.core.b2bua.types import Make
 
 
 def cancelled(bench: Bench, sent: Request, got: Request) -> None:
@@ -149,9 +151,17 @@ def test_requests_of_a_fork_that_lost_do_not_touch_the_call(bench: Bench) -> Non
     assert bench.fact(e.Ended).ended_by == "caller"
 
 
+def rings_again(bench: Bench, seconds: float, *, times: int) -> None:
+    """The caller hears the same 180 each minute, and nothing else (13.3.1.1)."""
+    first = bench.caller.all[-1].data
+    bench.run(seconds)
+    assert [heard.data for heard in bench.caller.inbox] == [first] * times
+    bench.caller.inbox.clear()
+
+
 def test_a_phone_may_ring_for_ninety_seconds(bench: Bench) -> None:
     sent, got = bench.ringing()
-    bench.caller.hears_nothing(90.0)
+    rings_again(bench, 90.0, times=1)
     answered_by(bench, sent, got, "edge-1")
     bench.hang_up(bench.caller)
     assert round(bench.fact(e.Ended).timings.to_answer or 0, 2) == 90.04
@@ -160,7 +170,7 @@ def test_a_phone_may_ring_for_ninety_seconds(bench: Bench) -> None:
 def test_each_provisional_answer_lets_it_ring_for_another_limit(bench: Bench) -> None:
     sent, got = bench.ringing()
     for _ in range(3):
-        bench.caller.hears_nothing(150.0)
+        rings_again(bench, 150.0, times=2)
         bench.edge.reply(got, 180)
         bench.caller.expect(180)
     answered_by(bench, sent, got, "edge-1")
@@ -169,7 +179,8 @@ def test_each_provisional_answer_lets_it_ring_for_another_limit(bench: Bench) ->
 
 def test_a_ring_without_end_is_cancelled_and_told_as_408(bench: Bench) -> None:
     sent, got = bench.ringing()
-    final = bench.caller.response(408, within=201.0)
+    rings_again(bench, 199.0, times=3)
+    final = bench.caller.response(408, within=2.0)
     assert "rang for 200 s" in (final.headers.get("Warning") or "")
     bench.caller.ack(sent, final)
     bench.edge.reply(bench.edge.request("CANCEL"), 200)
@@ -202,3 +213,33 @@ def test_an_edge_that_says_only_trying_is_given_up_after_the_same_limit(bench: B
     bench.edge.reply(bench.edge.request("CANCEL"), 200)
     bench.edge.reply(got, 487)
     bench.edge.request("ACK")
+
+
+def test_what_is_numbered_is_not_said_again(bench: Bench) -> None:
+    """RFC 3262 3: the edge repeats it itself for want of a PRACK, and the caller would take another one for it."""
+    sent = bench.invite(headers=[("Supported", "100rel")])
+    got = bench.edge.request("INVITE")
+    bench.edge.reply(got, 180, headers=[("Require", "100rel"), ("RSeq", "5")])
+    bench.caller.response(180)
+    bench.caller.hears_nothing(90.0)
+    bench.edge.reply(got, 486)
+    bench.edge.request("ACK")
+    bench.caller.ack(sent, bench.caller.response(486))
+
+
+def test_the_ring_of_a_target_that_failed_is_not_repeated(make: Make) -> None:
+    targets = tuple(Target("udp", "edge.example", *addr) for addr in (EDGE, ("192.0.2.21", 5070)))
+    bench = make(target="sip:agent@edge.example", names={"edge.example": targets})
+    second = Party(bench, ("192.0.2.21", 5070), "second")
+    sent = bench.invite()
+    got = bench.edge.request("INVITE")
+    bench.edge.reply(got, 180)
+    bench.caller.response(180)
+    bench.edge.reply(got, 503)
+    bench.edge.request("ACK")
+    got = second.request("INVITE")
+    second.reply(got, 100)
+    bench.caller.hears_nothing(90.0)
+    second.reply(got, 486)
+    second.request("ACK")
+    bench.caller.ack(sent, bench.caller.response(486))
