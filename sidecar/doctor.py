@@ -139,7 +139,15 @@ async def check_control(listen: str, evaluator: str, *, offline: bool) -> list[F
 
 def faults_of(config: SidecarConfig) -> list[Fault]:
     """The faults that show without asking anybody; files that the configuration names are looked at."""
-    return [*_shadowed(config.routes), *_carriage(config), *_media(config), *_advertised(config), *_callers(config), *_files(config)]
+    return [
+        *_shadowed(config.routes),
+        *_never_dialled(config.routes),
+        *_carriage(config),
+        *_media(config),
+        *_advertised(config),
+        *_callers(config),
+        *_files(config),
+    ]
 
 
 # -- what the file alone shows -------------------------------------------------------------------------------------------------------------
@@ -153,6 +161,16 @@ def _shadowed(routes: Sequence[Route]) -> Iterator[Fault]:
             told.add(later.name)
             what = f"never matches: route {earlier.name} stands before it and takes every call that it would"
             yield Fault("error", f"routes.{later.name}", what, f"put it before {earlier.name}, or narrow what {earlier.name} matches")
+
+
+def _never_dialled(routes: Sequence[Route]) -> Iterator[Fault]:
+    """Outbound routes for one host that their own list of hosts leaves out."""
+    for route in routes:
+        host = (route.match.host or "").lower().strip("[]")
+        listed = any(fits(host, each.lower().strip("[]")) for each in route.allow)
+        if route.direction == "outbound" and host and "*" not in host and not listed:
+            what = f"takes calls to {host} and dials {', '.join(route.allow)} alone: each gets 403"
+            yield Fault("error", f"routes.{route.name}.allow", what, f"add {host} to it, or correct match.host")
 
 
 def covers(earlier: Route, later: Route) -> bool:

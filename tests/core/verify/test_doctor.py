@@ -41,6 +41,14 @@ def route(**match: Any) -> Route:
 
 
 @pytest.mark.parametrize(
+    ("host", "fault"), [("sim.example", False), ("SIM.example", False), ("*.example", False), ("other.example", True), (None, False)]
+)
+def test_an_outbound_route_that_may_not_dial_what_it_takes(tmp_path: Path, host: str | None, fault: bool) -> None:
+    found = faults(tmp_path, {"direction": "outbound", "allow": ["sim.example", "*.sim.test"], "match": {"host": host}})
+    assert found == ([("error", "routes.r0.allow")] if fault else [])
+
+
+@pytest.mark.parametrize(
     ("earlier", "later", "shadowed"),
     [
         ({}, {"user": "a"}, True),
