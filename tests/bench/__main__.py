@@ -21,7 +21,9 @@ from tests.bench.table import Results
 Sample = Callable[[Results, Path], None]
 """Takes one sample of one system, in an empty folder."""
 CONTROL = {
-    "ingest": ["tests.bench.ingest", "--seconds", "15"],
+    "start": ["tests.bench.start"],
+    "ingest": ["tests.bench.ingest", "--seconds", "60"],
+    "reports": ["tests.bench.ingest", "--seconds", "20", "--rate", "60", "--reports"],
     "queries": ["tests.bench.store_queries", "--calls", "100000"],
 }
 """Control by itself: these measure and print by their own rules."""

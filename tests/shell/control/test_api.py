@@ -51,6 +51,28 @@ async def test_bytes_that_are_not_utf8_and_nul_are_stored_all_the_same(tmp_path:
         await client.report(report("r1", sip_call_id="\ud800\x00", recipient="\x00" * 600))
 
 
+async def test_pages_neither_repeat_nor_leave_out_a_call_whatever_arrives_meanwhile(tmp_path: Path) -> None:
+    async with control(settings(tmp_path, NOWHERE, retention={"days": 0}, wire_only={"grace_s": 1e9})) as client:
+        began = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+        async def arrive(number: int) -> None:
+            started = began + timedelta(seconds=number)
+            await client.facts(*complete(f"c{number:02}", f"id-{number}", token=None, started=started).facts)
+
+        for number in range(0, 20, 2):
+            await arrive(number)
+        seen: list[str] = []
+        cursor, newer, older = "", iter(range(21, 99, 2)), iter((3, 1))
+        while cursor is not None:
+            page = await client.get(f"/v1/calls?limit=3{cursor and '&cursor='}{cursor}")
+            seen += [call["id"] for call in page["calls"]]
+            cursor = page["next"]
+            await arrive(next(newer))  # which would shift an offset
+            if (number := next(older, None)) is not None:
+                await arrive(number)  # a spool that comes late: it is still ahead
+        assert seen == [f"c{number:02}" for number in (18, 16, 14, 12, 10, 8, 6, 4, 3, 2, 1, 0)]
+
+
 async def test_calls_are_filtered_and_paged_without_gap_or_repetition(tmp_path: Path) -> None:
     async with control(settings(tmp_path, NOWHERE, retention={"days": 0}, wire_only={"grace_s": 1e9})) as client:
         began = datetime(2026, 1, 31, 12, tzinfo=UTC)
