@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from control.contract.call import RelayDelay, Turn
+from sidecar.analysis.silero import Silero
 from sidecar.clocks import Mono
 from sidecar.media.codec import STATIC
 from sidecar.media.tap import Tapped
+from sidecar.speech.neural import Bench
 from sidecar.turns.measurement import Measurement
 from tests.support.product import loopback, running
 from tests.support.speech_call import Conversation, Network, Sender, conversation, merged, voice
@@ -32,9 +34,9 @@ def talk(seed: int) -> Conversation:
     return conversation(seed, TURNS, CLIPS[:4], CLIPS[4:])
 
 
-def in_place(caller: Sequence[Sent], agent: Sequence[Sent], seconds: float) -> list[Turn]:
+def in_place(caller: Sequence[Sent], agent: Sequence[Sent], seconds: float, *, accurate: bool = False) -> list[Turn]:
     """The turns of these packets, measured here."""
-    measurement = Measurement()
+    measurement = Measurement(bench=Bench(Silero()) if accurate else None)
     for leg in ("A", "B"):
         measurement.negotiated(leg, STATIC)
     measurement.answered(Mono(999.9))
@@ -71,19 +73,24 @@ async def intrude(call: WireCall, agent: Sequence[Sent], host: str) -> Party:
 
 @pytest.mark.peer
 async def test_live_figures_are_those_of_the_same_packets_measured_in_place(tmp_path: Path) -> None:
-    """Three calls at once: one over a rough network, one that changes its codec, one that a stranger breaks into."""
+    """Four calls at once: two over a rough network, one that changes its codec, one that a stranger breaks into."""
     host = loopback()
     exchange = Exchange()
     await exchange.open(host)
+    target = "sip:agent@{}:{}".format(*exchange.agent.address)
     settings: dict[str, Any] = {
         "sip": {"listen": [f"udp://{host}:0"]},
-        "routes": [{"name": "agent", "target": "sip:agent@{}:{}".format(*exchange.agent.address)}],
+        "routes": [
+            {"name": "surer", "match": {"user": "surer"}, "target": target, "detector": "accurate"},
+            {"name": "agent", "target": target},
+        ],
         "control": {"url": f"http://{host}:9"},
         "spool": {"path": "spool"},
         "admin": {"listen": f"{host}:0"},
     }
     rough, changing, broken = talk(23), talk(26), talk(38)
     parts = {
+        "surer": [Sender(ssrc=s).packets(t.audio, 0.0, ROUGH, seed=s) for s, t in ((7, rough.caller), (8, rough.agent))],
         "rough": [Sender(ssrc=s).packets(t.audio, 0.0, ROUGH, seed=s) for s, t in ((1, rough.caller), (2, rough.agent))],
         "changing": [Sender(ssrc=s).packets(t.audio, 0.0) for s, t in ((3, changing.caller), (4, changing.agent))],
         "broken": [Sender(ssrc=s).packets(t.audio, 0.0) for s, t in ((5, broken.caller), (6, broken.agent))],
@@ -92,7 +99,7 @@ async def test_live_figures_are_those_of_the_same_packets_measured_in_place(tmp_
     parts["changing"] = [in_a_law(p, t.audio, middle) for p, t in zip(parts["changing"], (changing.caller, changing.agent), strict=True)]
     with running("sidecar", tmp_path, settings) as sidecar:
         exchange.sip = sidecar.event("ready")["sip"][0].removeprefix("udp://")
-        calls = {name: await exchange.place(f"{name}@test", "agent", PCMU, PCMA) for name in parts}
+        calls = {name: await exchange.place(f"{name}@test", name, PCMU, PCMA) for name in parts}
         async with asyncio.TaskGroup() as tasks:
             stranger = tasks.create_task(intrude(calls["broken"], parts["broken"][1], loopback()))
             for name, call in calls.items():
@@ -103,14 +110,16 @@ async def test_live_figures_are_those_of_the_same_packets_measured_in_place(tmp_
     await exchange.close()
     stranger.result().sock.close()
 
-    for name, said in (("rough", rough), ("changing", changing), ("broken", broken)):
-        here = in_place(*parts[name], said.seconds)
+    for name, said in (("surer", rough), ("rough", rough), ("changing", changing), ("broken", broken)):
+        here = in_place(*parts[name], said.seconds, accurate=name == "surer")
+        assert live[name].call.speech.detector == ("silero" if name == "surer" else "webrtc3")
         there = live[name].call.turns
         assert [turn.kind for turn in there] == [turn.kind for turn in here] == ["response"] * TURNS, name
         assert latencies(there) == pytest.approx(latencies(here), abs=WITHIN_MS), name
         shifts = [b.agent_start_ms - a.agent_start_ms for a, b in zip(here, there, strict=True)]
         assert max(shifts) - min(shifts) < WITHIN_MS, name
-        assert latencies(here) == pytest.approx(said.latencies, abs=100.0), name
+        if name != "surer":  # the network knows speech, and doubts how these voices of arithmetic end
+            assert latencies(here) == pytest.approx(said.latencies, abs=100.0), name
         final = {turn.n: turn for turn in there}
         assert {turn.n for turn in live[name].told} <= set(final), "what was told while the call ran has stood or was corrected"
         last = {turn.n: turn for turn in live[name].told}
