@@ -26,6 +26,7 @@ from control.api.routes import add_routes
 from control.api.state import STATE, State
 from control.clock import SECOND, now_us
 from control.config import ControlConfig, Inject, load, split_address
+from control.contract.fleet import IceServer
 from control.contract.logs import name_trace
 from control.delivery import outbox, sweeper, upload, webhook
 from control.delivery.destination import Destination
@@ -37,6 +38,7 @@ from control.fleet.fleet import Fleet
 from control.ingest.facts import Intake
 from control.ingest.reports import DESTINATION, Sender
 from control.inject.server import serving_webhook
+from control.listening.peers import Listeners
 from control.store import Store, open_store
 from control.store.announce import Hook
 from control.store.live import Listener
@@ -71,6 +73,7 @@ def create_app(config: ControlConfig) -> web.Application:
 
     async def close_streams(app: web.Application) -> None:
         app[STATE].broker.close()
+        await app[STATE].listeners.close()
         await app[STATE].fleet.close()
 
     app.cleanup_ctx.append(parts)
@@ -96,7 +99,20 @@ async def _running(config: ControlConfig, access: Access) -> AsyncIterator[State
             await outbox.abandon(store, workers.destinations, now_us())
             fleet, intake = Fleet(store, vault, openapi.version_of_product()), Intake(store, _us(config.enrich_wait_s))
             await fleet.start()
-            state = State(config, store, vault, workers, access, broker, failures={}, intake=intake, fleet=fleet, recordings=recordings)
+            listeners = Listeners(fleet, _ice(config))
+            state = State(
+                config,
+                store,
+                vault,
+                workers,
+                access,
+                broker,
+                failures={},
+                intake=intake,
+                fleet=fleet,
+                recordings=recordings,
+                listeners=listeners,
+            )
             async with _tasks(state):
                 yield state
             await state.intake.close()
@@ -161,6 +177,12 @@ async def _tasks(state: State) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _ice(config: ControlConfig) -> list[IceServer]:
+    servers = config.listen_in.ice_servers
+    secret = (None if server.credential is None else server.credential.get_secret_value() for server in servers)
+    return [IceServer(urls=server.urls, username=server.username, credential=word) for server, word in zip(servers, secret, strict=True)]
 
 
 def _us(seconds: float) -> int:

@@ -160,6 +160,30 @@ class Recordings(_Section):
     max_mb_each: int = Field(default=1024, ge=1)
 
 
+class Ice(_Section):
+    """A STUN or TURN server for browsers that listen in from behind a NAT."""
+
+    urls: list[str] = Field(min_length=1)
+    username: str | None = None
+    credential: SecretStr | None = None
+    credential_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _resolve(self) -> Self:
+        self.credential = settings.secret(self.credential, self.credential_file, "credential")
+        for url in self.urls:
+            if not url.startswith(("stun:", "turn:", "turns:")):
+                raise ValueError(f"urls: {url} must begin with stun:, turn: or turns:")
+        return self
+
+
+class ListenIn(_Section):
+    """Listening in on live calls in a browser."""
+
+    enabled: bool = True
+    ice_servers: list[Ice] = Field(default_factory=list)
+
+
 class Webhook(_Section):
     """A receiver of events, signed as Standard Webhooks says."""
 
@@ -280,6 +304,7 @@ class ControlConfig(BaseSettings):
     """The admission webhook; null: none."""
     retention: Retention = Field(default_factory=Retention)
     recordings: Recordings = Field(default_factory=Recordings)
+    listen_in: ListenIn = Field(default_factory=ListenIn)
     enrich_wait_s: float = Field(default=20.0, ge=0)
     """How long a report waits for its call's trace, from the report's arrival or the call's end, whichever is later."""
     enrich_max_s: float = Field(default=300.0, ge=0)

@@ -8,6 +8,7 @@ import secrets
 import signal
 import sys
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
@@ -210,6 +211,11 @@ class Sidecar:
         found = self.engine.hang_up(call, outcome, mono())
         self._pump()
         return found
+
+    def listen(self, call: str) -> AsyncIterator[bytes] | None:
+        """The audio of a live call from now on, as `Listening.take` gives it; None when there is none of this id."""
+        session = self.sessions.get(call)
+        return None if session is None or session.ended is not None else session.audience.listen()
 
     def capture(self, call: str) -> bool:
         """Keep the packets of a live call from now on; False when there is none of this id."""
@@ -442,10 +448,14 @@ class Sidecar:
                 sessions = [
                     s for call in live[first : first + ANALYSIS_SHARE] if (s := self.sessions.get(call)) is not None and s.ended is None
                 ]
-                work = [(session.call, taken) for session in sessions if (taken := session.work())]
-                for call, turns in await self.analysis.look(work, mono()):
+                work = [(session.call, taken) for session in sessions if (taken := session.work()) or session.audience]
+                for call, news in await self.analysis.look(work, mono()):
                     if (session := self.sessions.get(call)) is not None:
-                        session.note(turns)
+                        session.note(news.turns)
+                        session.audience.hear(news.audio)
+                for session in sessions:
+                    if session.call in self.analysis.lost:
+                        session.audience.end()
 
     async def _gather(self) -> None:
         """Give each call its own packets, however long the analysis takes over those that it has: there a call has room for ten seconds."""

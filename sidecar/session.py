@@ -11,7 +11,8 @@ from typing import Protocol
 
 from control.contract.call import ClockOffset, RecordingFormat, RelayDelay, Turn
 from sidecar.admin import LiveCall
-from sidecar.analysis.work import Accurate, Answered, Captured, Ended, Hold, Negotiated, Record, Work
+from sidecar.analysis.work import Accurate, Answered, Captured, Ended, Hold, Listen, Negotiated, Record, Work
+from sidecar.audience import Audience
 from sidecar.b2bua import effects as e
 from sidecar.b2bua.call import Call
 from sidecar.b2bua.legs import Placed, PortPairs
@@ -93,6 +94,7 @@ class Session:
         self._wire = Wire(RING_CAPACITY) if capture else None
         if self._apart is not None and self._wire is not None:
             self._apart.wire = self._wire
+        self.audience = Audience(lambda on: self._tell(Listen(on, mono())))
         self._lines_due: list[bytes] = []
         self._refused = 0
         self._relay_delay = RelayDelay()
@@ -118,6 +120,7 @@ class Session:
                 self._tell(Answered(now))
             case e.Ended():
                 self.ended, self._ended_at = fact, now
+                self.audience.end()
                 self._close_media()
             case e.Gone():
                 self._signalling_done = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -54,6 +54,11 @@ class Steering:
         """End a live call."""
         log.info("hang-up ordered", call=call, by=by)
         return self._sidecar.hang_up(call, o.ordered(by))
+
+    def listen(self, call: str, by: str) -> AsyncIterator[bytes] | None:
+        """The audio of a live call from now on."""
+        log.info("listening ordered", call=call, by=by)
+        return self._sidecar.listen(call)
 
     def capture(self, call: str, by: str) -> bool:
         """Keep the packets of a live call."""

@@ -19,6 +19,7 @@ from control.api.state import STATE, State
 from control.api.table import IDENTITY
 from control.audit import Actor, record
 from control.clock import now_us
+from control.contract.call import Call
 from control.contract.fleet import (
     MOST_BYTES,
     CaptureOrder,
@@ -94,7 +95,7 @@ async def put_routes(request: web.Request, query: Query) -> web.Response:
     raw = await request.read()
     if len(raw) > _MOST_ROUTES_BYTES:
         raise Problem(413, f"routes, presets and policies take {_MOST_ROUTES_BYTES} bytes at most, these are {len(raw)}")
-    given, actor, now = _read(RoutesGiven, raw), _actor(state, request), now_us()
+    given, actor, now = read_body(RoutesGiven, raw), _actor(state, request), now_us()
     asked = request.headers.get("If-Match", "").strip()
     seen = None if asked in ("", "*") else tags(asked)
 
@@ -124,27 +125,15 @@ def _shown(stored: Stored | None) -> web.Response:
 
 async def hang_up(request: web.Request, query: Query) -> HungUp:
     """End a live call. 404 for an unknown one, 409 for one that has ended or whose sidecar is not connected."""
-    state = request.app[STATE]
-    async with state.store.read() as conn:
-        call = await queries.one(conn, request.match_info["id"])
-    if call.ended_at is not None:
-        raise Problem(409, "this call has ended already")
-    actor = _actor(state, request)
-    await _note(state, actor, "call.hangup", call.id, sidecar=call.sidecar)
-    await _done(state.fleet.order(call.sidecar, HangUpOrder(call=call.id, by=actor.name), _QUICK_S))
+    call, actor = await live_call(request, "call.hangup")
+    await _done(request.app[STATE].fleet.order(call.sidecar, HangUpOrder(call=call.id, by=actor.name), _QUICK_S))
     return HungUp(call=call.id, sidecar=call.sidecar)
 
 
 async def capture(request: web.Request, query: Query) -> Capturing:
     """Keep the packets of a live call. 404 for an unknown one, 409 for one that has ended or whose sidecar is not connected."""
-    state = request.app[STATE]
-    async with state.store.read() as conn:
-        call = await queries.one(conn, request.match_info["id"])
-    if call.ended_at is not None:
-        raise Problem(409, "this call has ended already")
-    actor = _actor(state, request)
-    await _note(state, actor, "call.capture", call.id, sidecar=call.sidecar)
-    await _done(state.fleet.order(call.sidecar, CaptureOrder(call=call.id, by=actor.name), _QUICK_S))
+    call, actor = await live_call(request, "call.capture")
+    await _done(request.app[STATE].fleet.order(call.sidecar, CaptureOrder(call=call.id, by=actor.name), _QUICK_S))
     return Capturing(call=call.id, sidecar=call.sidecar)
 
 
@@ -159,7 +148,7 @@ async def drain_sidecar(request: web.Request, query: Query) -> Draining:
 async def verify(request: web.Request, query: Query) -> web.StreamResponse | VerifyReport:
     """Place a test call from a sidecar; the report, or each step as it is done for whoever accepts NDJSON."""
     state = request.app[STATE]
-    asked = _read(VerifyAsked, await request.read())
+    asked = read_body(VerifyAsked, await request.read())
     if (asked.username is None) != (asked.password is None):
         raise Problem(422, "username and password go together: give both or neither")
     name = asked.sidecar or _choose(await state.fleet.connected(), host_of(asked.uri))
@@ -231,7 +220,7 @@ async def _done(work: Awaitable[T]) -> T:
 # -- shared --------------------------------------------------------------------------------------------------------------------------------
 
 
-def _read(model: type[M], raw: bytes) -> M:
+def read_body(model: type[M], raw: bytes) -> M:
     """Raises Problem 422 that names the place and repeats nothing of what was given, which may be a secret."""
     try:
         return model.model_validate_json(raw, strict=True)
@@ -240,6 +229,20 @@ def _read(model: type[M], raw: bytes) -> M:
         place = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         raise Problem(422, f"{place}: {message}" if place else message) from None
+
+
+async def live_call(request: web.Request, action: str) -> tuple[Call, Actor]:
+    """The call that the path names, and who acts on it, which is in the audit log from now on. Raises Problem 404, and 409 for one that
+    has ended.
+    """
+    state = request.app[STATE]
+    async with state.store.read() as conn:
+        call = await queries.one(conn, request.match_info["id"])
+    if call.ended_at is not None:
+        raise Problem(409, "this call has ended already")
+    actor = _actor(state, request)
+    await _note(state, actor, action, call.id, sidecar=call.sidecar)
+    return call, actor
 
 
 def _actor(state: State, request: web.Request) -> Actor:

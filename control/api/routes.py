@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from control.api import calls, fleet, ingest, openapi, operations, vcon, watching
+from control.api import calls, fleet, ingest, listening, openapi, operations, vcon, watching
 from control.api.access import Access
 from control.api.parameters import (
     AuditQuery,
@@ -37,7 +37,18 @@ from control.contract.answers import (
 )
 from control.contract.call import Call
 from control.contract.facts import FactBatch, FactReceipt, RecordingReceipt
-from control.contract.fleet import PATH, Capturing, Draining, HungUp, Sidecars, VerifyAsked, VerifyReport
+from control.contract.fleet import (
+    PATH,
+    Capturing,
+    Draining,
+    HungUp,
+    ListenAnswer,
+    ListenAsked,
+    ListenWays,
+    Sidecars,
+    VerifyAsked,
+    VerifyReport,
+)
 from control.contract.routing import RoutesGiven, RoutesShown
 
 _JSON = "application/json"
@@ -282,6 +293,26 @@ _FLEET = (
         ("operate",),
         errors=(409, 502, 504),
         description="BYE to both sides; a call that is not answered yet is refused to the caller and cancelled at the edge.",
+    ),
+    Route(
+        "POST",
+        "/v1/calls/{id}/listen",
+        listening.listen,
+        "Listen in on a live call by WebRTC",
+        {_JSON: ListenAnswer},
+        ("operate",),
+        body={_JSON: ListenAsked},
+        errors=(404, 409, 422, 502, 504),
+        description="Give an offer with all its candidates, get the answer. It ends when the call does, or the connection.",
+    ),
+    Route(
+        "GET",
+        "/v1/listening",
+        listening.ways,
+        "What a browser has to know before it listens in",
+        {_JSON: ListenWays},
+        ("operate",),
+        errors=(409,),
     ),
     Route(
         "POST",

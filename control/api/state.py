@@ -14,6 +14,7 @@ from control.delivery.workers import Workers
 from control.fleet.fleet import Fleet
 from control.ingest.facts import Intake
 from control.ingest.reports import Sender
+from control.listening.peers import Listeners
 from control.store import Store
 from control.store.live import Listener
 from control.store.recordings import Recordings
@@ -34,6 +35,7 @@ class State:
     intake: Intake
     fleet: Fleet
     recordings: Recordings
+    listeners: Listeners
     figures: Figures = field(default_factory=Figures)
     listener: Listener | None = None
     """What hears of other replicas' changes, where there can be others."""

@@ -167,6 +167,16 @@ class HangUpOrder(BaseModel):
     by: str
 
 
+class ListenOrder(BaseModel):
+    """Tell the audio of a live call from now on: each step's `audio` is base64 of 16-bit samples, little end first, at 8 kHz, the caller
+    left and the agent right. The first step comes at once, and is empty. `by`: who asks.
+    """
+
+    name: Literal["listen"] = "listen"
+    call: str
+    by: str
+
+
 class CaptureOrder(BaseModel):
     """Keep the packets of a live call's audio from now on. `by`: who asks."""
 
@@ -182,7 +192,7 @@ class DrainOrder(BaseModel):
     by: str
 
 
-Order = Annotated[VerifyOrder | HangUpOrder | CaptureOrder | DrainOrder, Field(discriminator="name")]
+Order = Annotated[VerifyOrder | HangUpOrder | ListenOrder | CaptureOrder | DrainOrder, Field(discriminator="name")]
 ORDER: TypeAdapter[Order] = TypeAdapter(Order)
 
 
@@ -306,6 +316,34 @@ class HungUp(Model):
 
     call: str
     sidecar: str
+
+
+class ListenAsked(BaseModel):
+    """A WebRTC offer of who wants to listen: one audio section, `recvonly`, with all its candidates."""
+
+    sdp: str = Field(min_length=1, max_length=65536)
+
+
+class ListenAnswer(Model):
+    """The WebRTC answer: Opus, stereo, the caller left and the agent right."""
+
+    call: str
+    sidecar: str
+    sdp: str
+
+
+class IceServer(Model):
+    """A STUN or TURN server, as WebRTC names them."""
+
+    urls: list[str]
+    username: str | None = None
+    credential: str | None = Field(default=None, repr=False)
+
+
+class ListenWays(Model):
+    """What a browser has to know before it offers."""
+
+    ice_servers: list[IceServer]
 
 
 class Capturing(Model):

@@ -113,6 +113,8 @@ class Relay:
                     raise Undone(done.trouble.status, done.trouble.detail)
                 else:
                     return done.result or {}
+            if found:
+                await self._store.run(lambda conn, last=last: _read(conn, name, last))  # type: ignore[misc]
             await _heard(called)
 
     async def _forget(self, name: str) -> None:
@@ -145,24 +147,37 @@ class Relay:
                         tasks.create_task(self._do(row), name=f"command {row.id}")
 
     async def _do(self, row: Any) -> None:
-        """Do one command and write down every answer, in order."""
-        told: asyncio.Queue[Progress | Done] = asyncio.Queue()
-
-        async def carry() -> None:
-            n = 0
-            while True:
-                answer = await told.get()
-                n += 1
-                await self._store.run(lambda conn, n=n, answer=answer: _write(conn, row, n, answer))  # type: ignore[misc]
-                if isinstance(answer, Done):
-                    return
-
+        """Do one command and write down every answer, in order, as long as somebody waits for them."""
+        told: asyncio.Queue[Progress | None] = asyncio.Queue()
+        working = asyncio.create_task(self._result(row, lambda step: told.put_nowait(Progress(id=row.id, step=step))), name="work")
+        working.add_done_callback(lambda _: told.put_nowait(None))
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(carry(), name="answers")
-                told.put_nowait(await self._result(row, lambda step: told.put_nowait(Progress(id=row.id, step=step))))
-        except* SQLAlchemyError as errors:
-            log.warning("the answer to another replica's command is lost", command=row.id, error=brief(errors.exceptions[0]))
+            n = 1
+            while (step := await told.get()) is not None:
+                if not await self._tell(row, n, step):
+                    return
+                n += 1
+            await self._tell(row, n, working.result())
+        except SQLAlchemyError as error:
+            log.warning("the answer to another replica's command is lost", command=row.id, error=brief(error))
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+
+    async def _tell(self, row: Any, n: int, answer: Progress | Done) -> bool:
+        """Write an answer; False where nobody waits for it any more."""
+        told = False
+
+        async def write(conn: AsyncConnection) -> None:
+            nonlocal told
+            # Whoever asked takes the command away when it gives up.
+            told = await conn.scalar(sa.select(commands.c.id).where(commands.c.id == row.id).with_for_update()) is not None
+            if told:
+                await conn.execute(sa.insert(answers).values(command=row.id, n=n, doc=answer.model_dump_json()))
+                await ring(conn, f"{ANSWER} {row.id} {row.asked_by}")
+
+        await self._store.run(write)
+        return told
 
     async def _result(self, row: Any, step: Step) -> Done:
         opened = self._vault.open(row.sealed)
@@ -176,20 +191,17 @@ class Relay:
             return Done(id=row.id, trouble=Trouble(status=undone.status, detail=undone.detail))
 
 
+async def _read(conn: AsyncConnection, name: str, last: int) -> None:
+    """Answers that were read are not kept: one command may have thousands, as when somebody listens in."""
+    await conn.execute(sa.delete(answers).where(answers.c.command == name, answers.c.n <= last))
+
+
 async def _heard(called: asyncio.Event) -> None:
     """Wait for a call, or a while: what nobody called out is looked for all the same."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LOOK_S):
             await called.wait()
     called.clear()
-
-
-async def _write(conn: AsyncConnection, row: Any, n: int, answer: Progress | Done) -> None:
-    # Whoever asked may have given up and taken the command away: then nobody is told.
-    if await conn.scalar(sa.select(commands.c.id).where(commands.c.id == row.id).with_for_update()) is None:
-        return
-    await conn.execute(sa.insert(answers).values(command=row.id, n=n, doc=answer.model_dump_json()))
-    await ring(conn, f"{ANSWER} {row.id} {row.asked_by}")
 
 
 def _answer(doc: str) -> Progress | Done:

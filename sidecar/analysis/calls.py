@@ -7,11 +7,27 @@ from functools import cache
 from itertools import groupby
 from typing import Final, Protocol, assert_never
 
-from control.contract.call import Capture, Recording, RecordingFormat, Turn
-from sidecar.analysis.work import Accurate, Answered, Captured, Ended, Figures, Finish, Hold, Look, Negotiated, Record, Request, Turns, Work
+from control.contract.call import Capture, Recording, RecordingFormat
+from sidecar.analysis.work import (
+    Accurate,
+    Answered,
+    Captured,
+    Ended,
+    Figures,
+    Finish,
+    Hold,
+    Listen,
+    Look,
+    Negotiated,
+    News,
+    Record,
+    Request,
+    Work,
+)
 from sidecar.clocks import Mono
 from sidecar.media.tap import Tapped
 from sidecar.speech.neural import Bench, Network
+from sidecar.turns.listening import Listening
 from sidecar.turns.measured import Measured
 from sidecar.turns.measurement import Measurement
 
@@ -45,11 +61,12 @@ class Calls:
         self._recordings = recordings
         self._bench = cache(lambda: None if (loaded := network()) is None else Bench(loaded))
         self._recorded: Final[dict[str, RecordingFormat]] = {}
+        self._listened: Final[dict[str, Listening]] = {}
 
     def __len__(self) -> int:
         return len(self._calls)
 
-    def answer(self, request: Request) -> Turns | Figures:
+    def answer(self, request: Request) -> list[News] | Figures:
         """What a request asks for."""
         match request:
             case Look(calls, now):
@@ -57,19 +74,20 @@ class Calls:
                     measurement = self._calls.get(call) or self._begin(call, work)
                     self._feed(call, measurement, work)
                     measurement.look(now)  # of all before the first is asked for its turns: what is heard is judged together
-                return [self._turns(call, now) for call, _ in calls]
+                return [self._news(call, now) for call, _ in calls]
             case Finish(calls):
                 return [self._finish(ended) for ended in calls]
             case _ as never:
                 assert_never(never)
 
-    def _turns(self, call: str, now: Mono) -> list[Turn]:
+    def _news(self, call: str, now: Mono) -> News:
         measurement = self._calls[call]
         turns = measurement.live(now)
         form = self._recorded.get(call)
         if form is not None and self._recordings is not None and (frames := measurement.recorded()):
             self._recordings.append(call, form, frames)
-        return turns
+        listening = self._listened.get(call)
+        return News(turns, listening.take(now) if listening is not None else b"")
 
     def _begin(self, call: str, work: Sequence[Work]) -> Measurement:
         form = next((item.form for item in work if isinstance(item, Record)), None) if self._recordings is not None else None
@@ -82,6 +100,7 @@ class Calls:
     def _finish(self, ended: Ended) -> Measured | None:
         measurement = self._calls.get(ended.call) or self._begin(ended.call, ended.work)
         del self._calls[ended.call]
+        self._listened.pop(ended.call, None)
         form = self._recorded.pop(ended.call, None)
         self._feed(ended.call, measurement, ended.work)
         capture = self._recordings.captured(ended.call) if self._recordings is not None else None
@@ -99,14 +118,22 @@ class Calls:
             if kind is tuple:
                 packets: list[Tapped] = [item for item in items if isinstance(item, tuple)]
                 measurement.packets(packets)
+                if (listening := self._listened.get(call)) is not None:
+                    listening.packets(packets)
                 continue
             for item in items:
                 match item:
                     case Negotiated(leg, codecs):
                         measurement.negotiated(leg, codecs)
+                        if (listening := self._listened.get(call)) is not None:
+                            listening.negotiated(leg, codecs)
                     case Answered(at):
                         measurement.answered(at)
                     case Hold(leg, held, at):
                         measurement.hold(leg, held, at)
+                    case Listen(on=True, at=at):
+                        self._listened.setdefault(call, Listening(measurement.codecs(), at))
+                    case Listen():
+                        self._listened.pop(call, None)
                     case Captured() if self._recordings is not None:
                         self._recordings.capture(call, item)

@@ -12,8 +12,7 @@ from typing import Any, Final
 
 import structlog
 
-from control.contract.call import Turn
-from sidecar.analysis.work import LENGTH, Ended, Finish, Look, Request, packed, unpacked
+from sidecar.analysis.work import LENGTH, Ended, Finish, Look, News, Request, packed, unpacked
 from sidecar.clocks import Mono
 from sidecar.net.errors import StartError
 from sidecar.turns.measured import Measured
@@ -57,13 +56,13 @@ class AnalysisProcess:
         except AnalysisLost as error:
             raise StartError(f"the analysis process did not start: {error}") from error
 
-    async def look(self, calls: Sequence[tuple[str, Sequence[Any]]], now: Mono) -> list[tuple[str, list[Turn]]]:
-        """Feed calls their work; the turns of each that are new or better known. A call whose figures are lost is left out."""
+    async def look(self, calls: Sequence[tuple[str, Sequence[Any]]], now: Mono) -> list[tuple[str, News]]:
+        """Feed calls their work; what is new of each. A call whose figures are lost is left out."""
         async with self._turn:  # while we waited, the process may have died with some of them
             calls = [(call, work) for call, work in calls if call not in self.lost]
             self.known.update(call for call, _ in calls)
-            turns: list[list[Turn]] | None = await self._ask(Look(calls, now))
-        return [] if turns is None else [(call, found) for (call, _), found in zip(calls, turns, strict=True)]
+            news: list[News] | None = await self._ask(Look(calls, now))
+        return [] if news is None else [(call, found) for (call, _), found in zip(calls, news, strict=True)]
 
     async def finish(self, calls: Sequence[Ended]) -> list[Measured | None]:
         """The final figures of calls, in their order; None where a call was not answered or its figures are lost."""

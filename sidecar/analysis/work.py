@@ -56,6 +56,14 @@ class Accurate:
 
 
 @dataclass(frozen=True, slots=True)
+class Listen:
+    """Somebody listens in from now on, or nobody any more."""
+
+    on: bool
+    at: Mono
+
+
+@dataclass(frozen=True, slots=True)
 class Captured:
     """Packets for the call's capture file, in order of arrival."""
 
@@ -68,13 +76,13 @@ class Captured:
     """Packets so far that the sidecar was too busy to keep."""
 
 
-Work = Tapped | Negotiated | Answered | Hold | Record | Accurate | Captured
+Work = Tapped | Negotiated | Answered | Hold | Record | Accurate | Listen | Captured
 """What one call's measurement is told, in the order in which it happened."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Feed the calls their work and say which turns are new. Answered with `list[list[Turn]]`, in the order of `calls`."""
+    """Feed the calls their work and say what is new. Answered with `list[News]`, in the order of `calls`."""
 
     calls: Sequence[tuple[str, Sequence[Work]]]
     now: Mono
@@ -100,8 +108,15 @@ class Finish:
     calls: Sequence[Ended]
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """Turns of a call that are new or better known, and its audio where somebody listens in (`Listening.take`)."""
+
+    turns: list[Turn]
+    audio: bytes = b""
+
+
 Request = Look | Finish
-Turns = list[list[Turn]]
 Figures = list[Measured | None]
 
 

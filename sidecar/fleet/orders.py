@@ -1,11 +1,13 @@
-"""What control can have a sidecar do: verify an edge, hang up a call, drain."""
+"""What control can have a sidecar do: verify an edge, hang up a call, let somebody listen in, keep packets, drain."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol, assert_never
 
-from control.contract.fleet import CaptureOrder, DrainOrder, HangUpOrder, Order, SidecarState, SnapshotSent, VerifyOrder
+from control.contract.fleet import CaptureOrder, DrainOrder, HangUpOrder, ListenOrder, Order, SidecarState, SnapshotSent, VerifyOrder
+from sidecar.audience import MOST, Full
 from sidecar.b2bua.routes import fits
 from sidecar.identity.digest import Credentials
 from sidecar.net.errors import StartError
@@ -39,6 +41,9 @@ class Host(Protocol):
     def hang_up(self, call: str, by: str) -> bool:
         """End a live call; False when there is none of this id."""
 
+    def listen(self, call: str, by: str) -> AsyncIterator[bytes] | None:
+        """The audio of a live call from now on; None when there is none of this id."""
+
     def capture(self, call: str, by: str) -> bool:
         """Keep the packets of a live call; False when there is none of this id."""
 
@@ -61,6 +66,9 @@ async def carry_out(order: Order, host: Host, tell: Tell) -> dict[str, Any]:
             if not host.hang_up(call, by):
                 raise Refused(409, "this call is not live at its sidecar any more")
             return {"call": call}
+        case ListenOrder(call=call, by=by):
+            await _listen(host.listen(call, by), tell)
+            return {"call": call}
         case CaptureOrder(call=call, by=by):
             if not host.capture(call, by):
                 raise Refused(409, "this call is not live at its sidecar any more")
@@ -69,6 +77,17 @@ async def carry_out(order: Order, host: Host, tell: Tell) -> dict[str, Any]:
             return {"live_calls": host.drain()}
         case _ as never:
             assert_never(never)
+
+
+async def _listen(pieces: AsyncIterator[bytes] | None, tell: Tell) -> None:
+    """Tell each piece of audio, until the call ends or nobody waits any more."""
+    if pieces is None:
+        raise Refused(409, "this call is not live at its sidecar any more")
+    try:
+        async for piece in pieces:
+            tell({"audio": b64encode(piece).decode()})
+    except Full:
+        raise Refused(409, f"{MOST} listen to this call already, which is as many as may") from None
 
 
 async def _verify(order: VerifyOrder, host: Host, tell: Tell) -> dict[str, Any]:

@@ -103,6 +103,11 @@ class Stream:
         self.sealed = any(codec.sealed for codec in codecs.values())
 
     @property
+    def codecs(self) -> dict[int, Codec]:
+        """The payload types that this party may send."""
+        return {payload_type: known.codec for payload_type, known in self._formats.items()}
+
+    @property
     def codec(self) -> str | None:
         """Name of the codec that carried most of the packets."""
         return max(self._packets_by_codec, key=lambda name: self._packets_by_codec[name], default=None)

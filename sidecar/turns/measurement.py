@@ -63,6 +63,10 @@ class Measurement:
         """Take the payload types that the party of `leg` may send from now on."""
         self._sides[leg].stream.negotiated(codecs)
 
+    def codecs(self) -> dict[Leg, dict[int, Codec]]:
+        """The payload types that each party may send."""
+        return {leg: side.stream.codecs for leg, side in self._sides.items()}
+
     def answered(self, at: Mono) -> None:
         """The 200 OK left towards the caller. A second answer changes nothing."""
         if self._answered is not None:

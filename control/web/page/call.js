@@ -8,6 +8,7 @@ import { latencies } from "./figures.js";
 import { file } from "./files.js";
 import { duration, exactly, felt, ms, party, percent, when } from "./format.js";
 import { ladder } from "./ladder.js";
+import { listener } from "./listen.js";
 import { live } from "./live.js";
 import { message } from "./message.js";
 import { player } from "./player.js";
@@ -80,6 +81,7 @@ function build(main, path) {
   });
   let table = null;
   let zero = 0;
+  const ear = listener(path);
   const sound = player({ onMove: (time) => media_.playhead(time + zero, true) });
   const files = [
     ["ladder as text", "ladder"],
@@ -109,13 +111,17 @@ function build(main, path) {
 
   return {
     focusTurn: (n) => media_.focusTurn(n),
-    close: () => sound.close(),
+    close: () => {
+      sound.close();
+      ear.close();
+    },
     toggle: () => sound.toggle(),
     show({ call, messages, times, deliveries }) {
       const rows = steps(call, messages, times);
       const found = rows.filter((row) => row.kind === "message");
       const guilty = failed(call) ? culprit(call, found) : null;
-      put(title, heading(call, path, files));
+      if (call.ended_at) ear.close();
+      put(title, heading(call, path, files, ear));
       put(why, reason(call, guilty, steps_));
       const before = chosen ? rows.find((row) => row.kind === chosen.kind && row.at === chosen.at && row.label === chosen.label) : null;
       steps_.show(rows, call);
@@ -131,7 +137,7 @@ function build(main, path) {
   };
 }
 
-function heading(call, path, files) {
+function heading(call, path, files, ear) {
   const lasted = call.answered_at && call.ended_at ? duration(new Date(call.ended_at) - new Date(call.answered_at)) : null;
   const figures = latencies(call);
   const loss = Math.max(call.media.caller.loss_pct ?? 0, call.media.agent.loss_pct ?? 0);
@@ -161,6 +167,7 @@ function heading(call, path, files) {
       result(call),
       verdictChip(call.verdict.outcome),
       h("span", { class: "chip plain" }, `${call.kind}, ${call.direction}`),
+      !call.ended_at && call.answered_at && ear.element,
       !call.ended_at && hangUp(path),
     ),
     h(

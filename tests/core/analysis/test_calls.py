@@ -46,7 +46,7 @@ def test_a_call_that_is_looked_at_in_pieces_is_measured_like_one_in_place() -> N
         piece = PACKETS[first : first + 400]
         here.packets(piece)
         here.live(piece[-1][2])
-        shown += calls.answer(Look([("c1", piece)], piece[-1][2]))[0]
+        shown += calls.answer(Look([("c1", piece)], piece[-1][2]))[0].turns
     expected = here.finish(Mono(ANSWER + SECONDS), tap_dropped=3, refused=4, relay_delay=DELAY)
     assert [turn.kind for turn in expected.turns] == ["response"] * 3
     assert calls.answer(over("c1")) == [expected]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, Request, sync_playwright
 
 from tests.core.control.traces import TOKEN, report, turn
 from tests.e2e.web.calls import Story, conversation, figures
@@ -59,13 +59,24 @@ class Site:
 
 
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    """One Chromium for all tests. Root has no sandbox, and these pages are our own."""
-    assert CHROMIUM is not None, "the browser tests need Debian's package chromium"
+def playwright() -> Iterator[Playwright]:
+    """What drives browsers."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield browser
-        browser.close()
+        yield playwright
+
+
+def chromium(playwright: Playwright, program: str | None = CHROMIUM, *more: str) -> Browser:
+    """Debian's Chromium. Root has no sandbox, and these pages are our own."""
+    assert program is not None, "the browser tests need Debian's package chromium"
+    return playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage", *more])
+
+
+@pytest.fixture(scope="package")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    """One for all tests."""
+    browser = chromium(playwright)
+    yield browser
+    browser.close()
 
 
 @contextmanager

@@ -61,6 +61,9 @@ class Host:
         self.hung_up.append((call, by))
         return call == "c1"
 
+    def listen(self, call: str, by: str) -> AsyncIterator[bytes] | None:
+        return None
+
     def capture(self, call: str, by: str) -> bool:
         self.captured.append((call, by))
         return call == "c1"
