@@ -65,8 +65,10 @@ def secret(value: SecretStr | None, file: Path | None, name: str) -> SecretStr |
 def mapping(name: str, text: str) -> dict[str, Any]:
     """The settings that a YAML text holds, unchecked. Raises SettingsError for what is none, and for a key that stands twice."""
     try:
-        loaded = yaml.safe_load(text)
-        twice = next(_repeated(yaml.compose(text, Loader=yaml.SafeLoader)), None)
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        twice = next(_repeated(node), None)
+        loaded = loader.construct_document(node) if node is not None else None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f":{mark.line + 1}" if mark else ""
