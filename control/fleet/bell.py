@@ -6,6 +6,7 @@ A lost one costs a second or two, since everything that is called out can be fou
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -52,12 +53,16 @@ class Bell:
     async def _listen(self) -> None:
         async with self._store.connected() as conn:
             driver: Any = (await conn.get_raw_connection()).driver_connection
+            over = asyncio.Event()
+            driver.add_termination_listener(lambda _: over.set())
             await driver.add_listener(CHANNEL, self._hear)
             try:
                 self.connected = True
                 self._back()
-                while not driver.is_closed():
-                    await asyncio.sleep(_QUIET_S)
+                while not over.is_set():
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_QUIET_S):
+                            await over.wait()
                     await conn.execute(sa.select(1))  # notices a server that went without a word
             finally:
                 if not driver.is_closed():

@@ -31,7 +31,8 @@ _MOST_MISSED = 500
 class Listener:
     """Tells `changed` of calls that another replica wrote, while they are `wanted`.
 
-    A connection that breaks is made again, and what it missed is told then. One that is quiet for `quiet_s` is tried.
+    A connection that breaks is made again, and what changed since it was last seen alive is told then. One that is quiet for `quiet_s` is
+    tried, since a server may go without a word.
     """
 
     def __init__(self, store: Store, changed: Callable[[Call], None], wanted: Callable[[], bool], quiet_s: float = 10.0) -> None:
@@ -41,7 +42,7 @@ class Listener:
         self._wanted = wanted
         self._heard: dict[str, None] = {}
         self._ring = asyncio.Event()
-        self._lost_at: int | None = None
+        self._alive_us: int | None = None
         self.connected = False
         self.dropped = 0
 
@@ -56,8 +57,8 @@ class Listener:
                 await self._listen()
             except SQLAlchemyError as error:
                 log.warning("live events of other replicas are not heard", error=brief(error))
-                if self._lost_at is None:
-                    self._lost_at = now_us()
+            else:
+                log.warning("live events of other replicas are not heard", error="the connection was closed")
             finally:
                 self.connected = False
             await asyncio.sleep(_PAUSE_S)
@@ -65,10 +66,11 @@ class Listener:
     async def _listen(self) -> None:
         async with self._store.connected() as conn:
             driver: Any = (await conn.get_raw_connection()).driver_connection
+            driver.add_termination_listener(self._ended)
             await driver.add_listener(CHANNEL, self._hear)
             try:
                 self.connected = True
-                await self._catch_up()
+                await self._catch_up(now_us())
                 while not driver.is_closed():
                     await self._next(conn)
             finally:
@@ -80,19 +82,26 @@ class Listener:
             async with asyncio.timeout(self._quiet_s):
                 await self._ring.wait()
         except TimeoutError:
-            await conn.execute(sa.select(1))  # notices a server that went without a word
+            now = now_us()
+            await conn.execute(sa.select(1))
+            self._alive_us = now
             return
+        now = now_us()
         self._ring.clear()
         ids, self._heard = list(self._heard), {}
-        if self._wanted():
+        if ids and self._wanted():
             await self._tell(sa.select(calls.c.doc).where(calls.c.id.in_(ids[: rows.MOST_PARAMETERS])))
             for call_id in ids[rows.MOST_PARAMETERS :]:
                 self._keep(call_id)
+        self._alive_us = now
 
     def _hear(self, _connection: object, _pid: int, _channel: str, payload: str) -> None:
         call_id, _, writer = payload.partition(" ")
         if writer != self._store.name:
             self._keep(call_id)
+
+    def _ended(self, _connection: object) -> None:
+        self._ring.set()
 
     def _keep(self, call_id: str) -> None:
         if len(self._heard) >= _MOST:
@@ -101,12 +110,11 @@ class Listener:
         self._heard[call_id] = None
         self._ring.set()
 
-    async def _catch_up(self) -> None:
-        if self._lost_at is None:
-            return
-        since = self._lost_at - _OVERLAP_US
-        await self._tell(sa.select(calls.c.doc).where(calls.c.updated_us > since).order_by(calls.c.updated_us).limit(_MOST_MISSED))
-        self._lost_at = None
+    async def _catch_up(self, now: int) -> None:
+        if self._alive_us is not None:
+            since = self._alive_us - _OVERLAP_US
+            await self._tell(sa.select(calls.c.doc).where(calls.c.updated_us > since).order_by(calls.c.updated_us).limit(_MOST_MISSED))
+        self._alive_us = now
 
     async def _tell(self, wanted: sa.Select[Any]) -> None:
         async with self._store.read() as conn:
