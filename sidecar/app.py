@@ -345,6 +345,9 @@ class Sidecar:
         match effect:
             case e.SendSip(data, flow):
                 self._send(data, flow, flow.peer)
+            case e.Message():
+                self.exports.sip(effect)
+                self._session(effect.call).record(effect, now)
             case e.OpenMedia(call, m_line, hosts):
                 self._open_media(call, m_line, hosts, now)
             case e.AskRelay(call, number):
@@ -389,9 +392,6 @@ class Sidecar:
             case e.Gone():
                 self._session(effect.call).record(effect, now)
                 self._forget_when_closed(effect.call)
-            case e.Message():
-                self.exports.sip(effect)
-                self._session(effect.call).record(effect, now)
             case e.Replaces():
                 log.info("call takes the place of another", call=effect.call, header=effect.header, call_id=effect.call_id)
             case e.Dialled() | e.HopProven() | e.Learned() | e.Found() | e.Challenged() | e.Answered():

@@ -78,7 +78,11 @@ class Bodies:
         `signalling_host` is where the sender's messages come from, `own_host` what the other leg is told as media address, `hosts` where
         ports are bound on leg A and leg B. `fail` gets the outcome when the description cannot be relayed or no ports are free.
         """
-        if message.body and (coding := _coding(message)) is not None:
+        if not message.body:
+            self._securing.quiet(message)
+            then(b"", (), now)
+            return
+        if (coding := _coding(message)) is not None:
             fail(o.body_encoded(coding), now)
             return
         try:

@@ -220,7 +220,7 @@ class Call(Attempting):
         pair = self.pairs.get(tag)
         if pair is None:
             ours = self.board.ids.tag() if self.pairs else self.a_tag
-            pair = Pair(Dialog.uas(self.invite, response_to(self.invite, 180, to_tag=ours)), Dialog.uac(role.request, response))
+            pair = Pair(Dialog.serving(self.invite, ours), Dialog.uac(role.request, response))
             self.pairs[tag] = pair
             self.board.adopt(pair.a, self, pair, "A")
             self.board.adopt(pair.b, self, pair, "B")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sidecar.sip.headers import Headers, key_of
+from sidecar.sip.headers import Headers
 from sidecar.sip.message import Request, Response
 
 # RFC 3261 20: hop (Via, Route, …), dialog (Call-ID, tags, Contact, CSeq), body framing. RFC 7616: credentials stay on their leg.
@@ -49,10 +49,9 @@ _CHALLENGES = ("WWW-Authenticate", "Proxy-Authenticate")
 
 def crossing(headers: Headers, *, besides: Iterable[str] = ()) -> list[tuple[str, str]]:
     """The headers that go on to the other leg. `besides` names more that stay (lower case)."""
-    stays = STAYS.union(besides)
+    stays = STAYS.union(besides) if besides else STAYS
     crossed = []
-    for name, value in headers.items():
-        canonical = key_of(name)
+    for canonical, name, value in headers.lines():
         if canonical in stays:
             continue
         if canonical in _OPTION_HEADERS:

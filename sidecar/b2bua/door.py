@@ -16,10 +16,10 @@ from sidecar.clocks import Mono
 from sidecar.identity import inbound
 from sidecar.identity.digest import Accepted, Challenge, Malformed
 from sidecar.identity.inbound import Identity
-from sidecar.sip.dialog import Dialog
+from sidecar.sip.dialog import check_usable
 from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.ids import Ids
-from sidecar.sip.message import Request, response_to
+from sidecar.sip.message import Request
 from sidecar.sip.uri import SipUri
 
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, REFER, NOTIFY, SUBSCRIBE"
@@ -112,7 +112,7 @@ def _for_an_invite(request: Request, source: str, settings: Settings) -> int:
 def _admit(request: Request, source: str, sender: Sender, known: Sequence[Call], settings: Settings) -> Reply | Admitted:
     """Raises MalformedMessage."""
     # 12.1.1: what the dialog will need later must be usable now.
-    Dialog.uas(request, response_to(request, 200, to_tag="door"))
+    check_usable(request)
     if request.max_forwards == 0:
         return _refused(o.too_many_hops())
     if too_small(request.headers, settings.min_se):

@@ -35,16 +35,10 @@ class Lookups:
     def locate(self, call: Member | None, uri: str, then: Located, now: Mono) -> Resolve | None:
         """Call `then` now or later, on behalf of `call`. What comes back is for the shell to do, and to be answered with `resolved`."""
         try:
-            parsed = SipUri.parse(uri)
+            token = _token(SipUri.parse(uri))
         except MalformedMessage as error:
             then((), error.detail, now)
             return None
-        # What the answer depends on, and nothing else: users are many.
-        port = "" if parsed.port is None else f":{parsed.port}"
-        transport, maddr = parsed.param("transport"), parsed.param("maddr")
-        token = f"{parsed.scheme}:{parsed.host_literal.lower()}{port}"
-        token += f";transport={transport}" if transport else ""
-        token += f";maddr={maddr}" if maddr else ""
         known = _of_literal(token, self._ways.transports, self._ways.families)
         if known is not None:
             then(self._ways.ordered(known.targets, now), known.failure, now)
@@ -64,6 +58,16 @@ class Lookups:
         for _, then in lookup.waiting:
             then(self._ways.ordered(targets, now), detail, now)
         return [call for call, _ in lookup.waiting if call is not None]
+
+
+def _token(uri: SipUri) -> str:
+    """What the answer depends on, and nothing else: users are many."""
+    token = f"{uri.scheme}:{uri.host_literal.lower()}" + ("" if uri.port is None else f":{uri.port}")
+    if uri.params:
+        transport, maddr = uri.param("transport"), uri.param("maddr")
+        token += f";transport={transport}" if transport else ""
+        token += f";maddr={maddr}" if maddr else ""
+    return token
 
 
 @lru_cache(maxsize=1024)

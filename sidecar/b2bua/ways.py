@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from sidecar.b2bua.settings import Listener
@@ -118,6 +119,7 @@ def flow_within(ways: Ways, known: Flow, dialog: Dialog, targets: Sequence[Targe
     return known if out_of_reach else ways.flow_to(target, known) or known
 
 
+@lru_cache(maxsize=4096)
 def _is_private(host: str) -> bool:
     """Whether an IP literal means something only on one side of a NAT."""
     address = ip_address(host)

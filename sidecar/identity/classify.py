@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Literal, assert_never
 
 Kind = Literal["simulation", "production"]
 Setting = Literal["auto", "always", "never"]
 Network = IPv4Network | IPv6Network
+_LONGEST = 64
+"""Characters of an IP literal with its zone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,12 @@ def classify(
 
 def within(source: str, network: Network) -> bool:
     """Whether an IP literal lies in a network. A name, an unreadable address or the other family does not; IPv4 mapped into IPv6 does."""
+    # Asked for every message's source; what is longer than any literal is remembered for nobody.
+    return len(source) <= _LONGEST and _within(source, network)
+
+
+@lru_cache(maxsize=4096)
+def _within(source: str, network: Network) -> bool:
     try:
         address = ip_address(source.split("%", 1)[0])
     except ValueError:

@@ -21,6 +21,9 @@ _TABLE: tuple[tuple[re.Pattern[str], re.Pattern[str], str | None], ...] = (
     (re.compile(r"x-(?:[a-z0-9]+-)*(?:call-?(?:id|sid|uuid|control-?id|leg-?id|session-?id)|uuid)", re.IGNORECASE), _WHOLE, None),
 )
 
+# Nearly all that a response has, and none of what the table looks for.
+_NEVER = frozenset(("via", "from", "to", "call-id", "cseq", "contact", "content-type", "content-length", "record-route", "allow", "server"))
+
 _IN_REFER_TO = re.compile(r"[?&]Replaces=([^&>\s]+)", re.IGNORECASE)
 
 
@@ -30,7 +33,9 @@ def learned(headers: Headers) -> Iterator[tuple[str, str]]:
     Values of more than 256 characters and values that are no plain token are left out.
     """
     seen: set[tuple[str, str]] = set()
-    for header, value in headers.items():
+    for key, header, value in headers.lines():
+        if key in _NEVER:
+            continue
         row = next((row for row in _TABLE if row[0].fullmatch(header)), None)
         found = row[1].fullmatch(value) if row else None
         if row is None or found is None or len(found[1]) > _MAX:

@@ -7,6 +7,7 @@ That source is then locked, and nothing else reaches the peer.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final, Literal
 
@@ -18,6 +19,8 @@ RTP: Final = 0
 RTCP: Final = 1
 Component = Literal[0, 1]
 _LAST_PORT: Final = 65535
+_LONGEST_LITERAL: Final = 64
+"""Characters, the zone of an IPv6 address included."""
 _NOWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - RFC 3264 8.4: the old way to hold, not an address to bind
 
 
@@ -137,18 +140,24 @@ class Relay:
 
 def _spelled(host: str) -> str:
     """An IP literal as the kernel writes it (RFC 5952); a name as it is."""
+    return _literal(host) or host
+
+
+@lru_cache(maxsize=4096)
+def _literal_of(host: str) -> str | None:
     try:
         return str(ip_address(host))
     except ValueError:
-        return host
+        return None
+
+
+def _literal(host: str) -> str | None:
+    """The same; None for a name. A name may have any length, so it is remembered only where it could be a literal."""
+    return _literal_of(host) if len(host) <= _LONGEST_LITERAL else None
 
 
 def _reachable(addr: Addr | None) -> Addr | None:
     """`addr` where a datagram can be sent to it: names are not looked up for media."""
     if addr is None or not 0 < addr[1] <= _LAST_PORT:
         return None
-    try:
-        ip_address(addr[0])
-    except ValueError:
-        return None
-    return addr
+    return None if _literal(addr[0]) is None else addr

@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -189,8 +190,13 @@ def _source(family: int, address: bytes, port: int) -> Addr:
 
 def _address(addr: Addr) -> tuple[int, bytes, int]:
     """Family, octets and port of an address. An IPv6 one may have a zone, which its socket knows anyway."""
-    host = ipaddress.ip_address(addr[0].partition("%")[0])
-    return (socket.AF_INET if host.version == 4 else socket.AF_INET6), host.packed, addr[1]
+    return *_packed(addr[0]), addr[1]
+
+
+@lru_cache(maxsize=4096)
+def _packed(host: str) -> tuple[int, bytes]:
+    literal = ipaddress.ip_address(host.partition("%")[0])
+    return (socket.AF_INET if literal.version == 4 else socket.AF_INET6), literal.packed
 
 
 def _loaded(path: Path) -> ctypes.CDLL:

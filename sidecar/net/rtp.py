@@ -86,9 +86,10 @@ def _bind_pair(host: str, port: int) -> tuple[socket.socket, socket.socket]:
     bound: list[socket.socket] = []
     try:
         for number in (port, port + 1):
-            sock = socket.socket(family, socket.SOCK_DGRAM)
+            sock = socket.socket(family, socket.SOCK_DGRAM | getattr(socket, "SOCK_NONBLOCK", 0))
             bound.append(sock)
-            sock.setblocking(False)
+            if not hasattr(socket, "SOCK_NONBLOCK"):
+                sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
             if family == socket.AF_INET6:
                 # 0.0.0.0 is a host of its own, and a source of ::ffff:… would be none that was negotiated.
@@ -342,7 +343,8 @@ class MediaLine:
         native.settle()  # the last words, also those that were not decided upon
         native.disown(self._slot)
         for path, counted in figures.items():
-            self._samples.extend(native.delays(path))
+            if counted.accepted:
+                self._samples.extend(native.delays(path))
             self.send_errors += counted.send_errors
             self._refused += counted.refused
             if self._ring is not None:

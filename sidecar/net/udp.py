@@ -22,6 +22,7 @@ _IP_RECVERR = 11
 _IPV6_RECVERR = 25
 _MSG_ERRQUEUE = 0x2000
 _LARGEST = 65535
+_MOST_FLOWS = 4096
 _BUFFER = 4 << 20
 """Octets that may wait in the kernel, as far as it allows: a burst of calls, or a moment without the processor, must cost no message."""
 
@@ -34,6 +35,8 @@ class SipSocket(asyncio.DatagramProtocol):
         self._receive = receive
         self._refused = refused
         self._transport: asyncio.DatagramTransport | None = None
+        self._flows: dict[tuple[str, int], Flow] = {}
+        """By source: most messages come from a few."""
         host, port = sock.getsockname()[:2]
         self.local: Addr = (host, port)
         self.errors = 0
@@ -53,7 +56,12 @@ class SipSocket(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         """A datagram came."""
-        self._receive(data, Flow("udp", self.local, (addr[0], addr[1])))
+        flow = self._flows.get(addr)
+        if flow is None:
+            if len(self._flows) >= _MOST_FLOWS:
+                self._flows.clear()
+            flow = self._flows[addr] = Flow("udp", self.local, (addr[0], addr[1]))
+        self._receive(data, flow)
 
     def error_received(self, exc: Exception) -> None:
         """The kernel has news of datagrams that did not arrive."""

@@ -34,6 +34,8 @@ log = structlog.get_logger()
 GIB = 1 << 30
 _CALL = re.compile(r"[0-9a-f]{32}")
 _MAX_WAITING = 8 << 20
+_MAX_RECENT = 8 << 20
+"""Octets of traces that are kept in memory beside the disk until control has them: seconds of a busy sidecar."""
 
 
 class SpoolError(Exception):
@@ -57,7 +59,7 @@ class Spool:
         self._waiting: dict[str, None] = {}
         self._unsynced: dict[str, None] = {}
         self._refused: set[str] = set()
-        self._bytes = self._waiting_bytes = 0
+        self._bytes = self._waiting_bytes = self._recent_bytes = 0
         self._lost = self._late = self._refusals = self._errors = 0
         self._trouble: str | None = None
         for trace in recovery.traces:
@@ -185,7 +187,10 @@ class Spool:
         trace = self._traces.get(call)
         if trace is None:
             return
-        trace.sent = max(trace.sent, min(offset, trace.size))
+        before = trace.sent
+        trace.acknowledge(offset)
+        if trace.recent is not None:
+            self._recent_bytes -= trace.sent - before
         if trace.unsent == 0:
             self._unsent.pop(call, None)
         if trace.done:
@@ -292,11 +297,21 @@ class Spool:
             self._bytes += size
             self._waiting_bytes -= size
             self._unsent[trace.call] = None
+            self._remember(trace, size)
         self._waiting.pop(trace.call, None)
         if self._trouble is not None and not self._waiting:
             log.info("spool writes again", path=str(self.path), lost_facts=self._lost)
             self._trouble = None
         return True
+
+    def _remember(self, trace: TraceFile, size: int) -> None:
+        """Count what is kept in memory; when that is too much, this trace is read back from disk."""
+        if trace.recent is None:
+            return
+        self._recent_bytes += size
+        if self._recent_bytes > _MAX_RECENT:
+            self._recent_bytes -= trace.unsent
+            trace.forget()
 
     def _end(self, trace: TraceFile) -> None:
         trace.release()
@@ -311,7 +326,9 @@ class Spool:
         for index in (self._unsent, self._unsynced, self._waiting):
             index.pop(trace.call, None)
         try:
-            trace.path.unlink(missing_ok=True)
+            os.unlink(trace.path)
+        except FileNotFoundError:
+            pass
         except OSError as error:
             # The next start finds the file and posts it again, which control takes as known.
             self._failed(f"{trace.path.name} could not be removed: {error.strerror}")

@@ -7,6 +7,7 @@ next time.
 from __future__ import annotations
 
 import os
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,8 @@ class TraceFile:
     fd: int | None = None
     torn: bool = False
     """A write stopped half way and the half line is still to be cut off."""
+    recent: deque[bytes] | None = None
+    """The lines on disk from `sent` on, kept so that a live trace need not be read back; None: they are on disk alone."""
 
     @property
     def unsent(self) -> int:
@@ -48,9 +51,24 @@ class TraceFile:
             self.fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         self._mend()
         self._write_all(self.fd, data)
+        if self.size == 0:
+            self.recent = deque()
+        if self.recent is not None:
+            self.recent.extend(self.waiting)
         self.size += len(data)
         self.waiting.clear()
         return len(data)
+
+    def acknowledge(self, offset: int) -> None:
+        """Control has all up to `offset`."""
+        offset = min(offset, self.size)
+        while self.recent and self.sent < offset:
+            self.sent += len(self.recent.popleft())
+        self.sent = max(self.sent, offset)
+
+    def forget(self) -> None:
+        """Keep nothing of what is on disk."""
+        self.recent = None
 
     def _write_all(self, fd: int, data: bytes) -> None:
         """POSIX lets write() stop short on a full disk; the next one then says why."""
@@ -78,6 +96,16 @@ class TraceFile:
                 whole = data.rfind(b"\n") + 1
                 data = data[:whole] if whole else data + file.readline()
         return data.removesuffix(b"\n").split(b"\n") if data else []
+
+    def recall(self, limit: int) -> list[bytes]:
+        """What `read` gives from `sent` on, out of memory. For a trace with `recent`."""
+        lines: list[bytes] = []
+        for line in self.recent or ():
+            if limit <= 0:
+                break
+            limit -= len(line)
+            lines.append(line[:-1])
+        return lines
 
     def release(self) -> None:
         """Give the file descriptor back; the file stays."""

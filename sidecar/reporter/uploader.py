@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -118,10 +118,12 @@ class Uploader:
     async def _post_next(self) -> float | None:
         """One batch; returns the seconds to wait before the next, None for none."""
         async with self._turn:
-            heads = [(trace, trace.sent) for trace in islice(self._spool.unsent(), self._pace.max_facts)]
-            lines, unreadable = await asyncio.to_thread(_collect, heads, self._pace.max_facts, self._max_bytes)
-            for call, reason in unreadable:
-                self._spool.set_aside(call, reason)
+            lines = _recalled(self._spool.unsent(), self._pace.max_facts, self._max_bytes)
+            if not lines:  # the oldest is on disk alone
+                heads = [(trace, trace.sent) for trace in islice(self._spool.unsent(), self._pace.max_facts)]
+                lines, unreadable = await asyncio.to_thread(_collect, heads, self._pace.max_facts, self._max_bytes)
+                for call, reason in unreadable:
+                    self._spool.set_aside(call, reason)
             return await self._deliver(lines) if lines else self._pace.gather
 
     async def _deliver(self, batch: list[Line]) -> float | None:
@@ -230,6 +232,20 @@ class Uploader:
                 pass
             case _ as never:
                 assert_never(never)
+
+
+def _recalled(traces: Iterable[TraceFile], max_facts: int, max_bytes: int) -> list[Line]:
+    """What `_collect` gives, as far as it is in memory from the first trace on."""
+    lines: list[Line] = []
+    for trace in traces:
+        if trace.recent is None or max_bytes <= 0 or len(lines) >= max_facts:
+            break
+        offset = trace.sent
+        for fact in trace.recall(max_bytes)[: max_facts - len(lines)]:
+            offset += len(fact) + 1
+            max_bytes -= len(fact) + 1
+            lines.append(Line(trace.call, offset, fact))
+    return lines
 
 
 def _collect(heads: Sequence[tuple[TraceFile, int]], max_facts: int, max_bytes: int) -> tuple[list[Line], list[tuple[str, str]]]:

@@ -81,17 +81,20 @@ class Dialog:
     @classmethod
     def uas(cls, request: Request, response: Response) -> Dialog:
         """12.1.1, from the request received and the 101–299 sent to it. MalformedMessage when the request has no usable Contact."""
-        contact = _target(request)
-        if contact is None:
-            raise MalformedMessage("missing contact")
+        return cls.serving(request, response.to_tag, _state_after(response))
+
+    @classmethod
+    def serving(cls, request: Request, tag: str | None, state: DialogState = DialogState.EARLY) -> Dialog:
+        """The same, from the request alone: `tag` is the one that we answer with."""
+        contact, routes = check_usable(request)
         return cls(
             request.call_id,
-            request.to.with_tag(response.to_tag),
+            request.to.with_tag(tag),
             request.from_,
             remote_target=contact,
-            route_set=_checked(request.headers.values("record-route")),
+            route_set=routes,
             remote_cseq=request.cseq.number,
-            state=_state_after(response),
+            state=state,
             secure=request.uri[:5].lower() == "sips:",
         )
 
@@ -227,6 +230,14 @@ class Dialog:
             return self.remote_target, self.route_set
         # A strict router of RFC 2543 wants itself in the Request-URI and the target at the end of the route.
         return _as_request_uri(first), (*self.route_set[1:], f"<{self.remote_target}>")
+
+
+def check_usable(request: Request) -> tuple[str, tuple[str, ...]]:
+    """Contact's URI and route set of a request that is to begin a dialog; MalformedMessage when a later request could fail on either."""
+    contact = _target(request)
+    if contact is None:
+        raise MalformedMessage("missing contact")
+    return contact, _checked(request.headers.values("record-route"))
 
 
 def _state_after(response: Response) -> DialogState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
@@ -52,6 +53,7 @@ class Endpoint:
         return f"{self.transport}://{bracketed(self.addr[0])}:{self.addr[1]}"
 
 
+@lru_cache(maxsize=4096)
 def family_of(host: str) -> str:
     """`A` or `AAAA` for an IP literal without brackets. ValueError for a name."""
     return "AAAA" if isinstance(ip_address(host), IPv6Address) else "A"

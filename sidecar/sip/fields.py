@@ -250,6 +250,10 @@ class CSeq(NamedTuple):
 
 def cseq(text: str) -> CSeq:
     """Parse a CSeq value. Raises MalformedMessage, also for a number of 2**31 or more."""
+    return _remembered_cseq(text) if len(text) <= _MEMORABLE else _cseq(text)
+
+
+def _cseq(text: str) -> CSeq:
     words = text.split()
     if len(words) != 2 or not is_token(words[1]):
         raise MalformedMessage("malformed CSeq")
@@ -257,3 +261,6 @@ def cseq(text: str) -> CSeq:
     if len(number) > 10 or not number.isascii() or not number.isdigit() or int(number) > MAX_CSEQ:
         raise MalformedMessage("CSeq number out of range")
     return CSeq(int(number), words[1])
+
+
+_remembered_cseq: Final = lru_cache(maxsize=256)(_cseq)

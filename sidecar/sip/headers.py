@@ -122,11 +122,13 @@ class Headers:
     A value that was folded on the wire is offered unfolded everywhere and leaves in its original lines (see `Folded`).
     """
 
-    __slots__ = ("_items", "parsed")
+    __slots__ = ("_firsts", "_items", "parsed")
 
     def __init__(self, items: Iterable[tuple[str, str]] = ()) -> None:
         """Raises ValueError like `add`."""
         self._items: list[Item] = [_checked(name, value) for name, value in items]
+        self._firsts: dict[str, str] | None = None
+        """The first value under each lookup key, made when it is first asked for."""
         self.parsed: dict[str, Any] = {}
         """What a message's accessors made of a header, by lookup key; a change of the header forgets it."""
 
@@ -135,6 +137,7 @@ class Headers:
         """Wrap what the parser has already checked."""
         headers = cls.__new__(cls)
         headers._items = items
+        headers._firsts = None
         headers.parsed = {}
         return headers
 
@@ -145,15 +148,16 @@ class Headers:
 
     def get(self, name: str) -> str | None:
         """Value of the first line called `name`, or None."""
-        key = KNOWN.get(name) or name.lower()
-        for found, _, value in self._items:
-            if found == key:
-                return value
-        return None
+        firsts = self._firsts
+        if firsts is None:
+            firsts = self._index()
+        return firsts.get(KNOWN.get(name) or name.lower())
 
     def all(self, name: str) -> list[str]:
         """Values of every line called `name`, one an entry, commas untouched."""
         key = KNOWN.get(name) or name.lower()
+        if key not in self._index():
+            return []
         return [value for found, _, value in self._items if found == key]
 
     def values(self, name: str) -> list[str]:
@@ -164,17 +168,27 @@ class Headers:
         """Append a line. ValueError when the name is no token or the value holds CR, LF, a bare NUL or cannot be encoded."""
         item = _checked(name, value)
         self._items.append(item)
+        if self._firsts is not None:
+            self._firsts.setdefault(item[0], value)
         self.parsed.pop(item[0], None)
+
+    def take_over(self, items: Iterable[Item]) -> None:
+        """Append lines of another message, which were checked when they came into it."""
+        self._items.extend(items)
+        self._firsts = None
+        self.parsed = {}
 
     def prepend(self, name: str, value: str) -> None:
         """Put a line before all others (a new Via, 18.1.1). Raises ValueError like `add`."""
         item = _checked(name, value)
         self._items.insert(0, item)
+        self._firsts = None
         self.parsed.pop(item[0], None)
 
     def set(self, name: str, value: str) -> None:
         """Make this the only line called `name`, at the place of the first one or at the end. Raises ValueError like `add`."""
         item = _checked(name, value)
+        self._firsts = None
         self.parsed.pop(item[0], None)
         place = next((at for at, (found, _, _) in enumerate(self._items) if found == item[0]), None)
         if place is None:
@@ -189,6 +203,7 @@ class Headers:
         for at, (found, written, _) in enumerate(self._items):
             if found == key:
                 self._items[at] = _checked(written, value)
+                self._firsts = None
                 self.parsed.pop(key, None)
                 return
         raise KeyError(name)
@@ -196,7 +211,10 @@ class Headers:
     def remove(self, name: str) -> None:
         """Take away every line called `name`; none is fine."""
         key = key_of(name)
+        if key not in self._index():
+            return
         self._items = [item for item in self._items if item[0] != key]
+        self._firsts = None
         self.parsed.pop(key, None)
 
     def items(self) -> list[tuple[str, str]]:
@@ -231,8 +249,14 @@ class Headers:
         return "".join(lines)
 
     def __contains__(self, name: str) -> bool:
-        key = key_of(name)
-        return any(found == key for found, _, _ in self._items)
+        return key_of(name) in self._index()
+
+    def _index(self) -> dict[str, str]:
+        firsts = self._firsts
+        if firsts is None:
+            # Backwards, so that the first line of a name has the last word.
+            firsts = self._firsts = {key: value for key, _, value in reversed(self._items)}
+        return firsts
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self.items())

@@ -262,6 +262,8 @@ class TransactionLayer:
 
     def take(self) -> list[Output]:
         """All outputs since the last call, in order."""
+        if not self._out:
+            return []
         out = self._out.copy()
         self._out.clear()  # the machines hold on to this very list
         return out

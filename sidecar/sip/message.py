@@ -83,8 +83,12 @@ class _Message:
         raw = self.headers.get("contact")
         if raw is None:
             return None
-        elements = split_list(raw)
-        return name_addr(elements[0] if elements else "")
+        parsed = self.headers.parsed
+        known: NameAddr | None = parsed.get("contact")
+        if known is None:
+            elements = split_list(raw)
+            known = parsed["contact"] = name_addr(elements[0] if elements else "")
+        return known
 
     @property
     def via(self) -> Via:
@@ -325,6 +329,8 @@ def response_to(
         ):
             copied.append(item)
     response = Response(status, reason_phrase(status) if reason is None else reason, Headers.of_parsed(copied), body)
+    known = request.headers.parsed
+    response.headers.parsed = {key: known[key] for key in ("via", "cseq", "from") if key in known}
     for name, value in headers:
         response.headers.add(name, value)
     if content_type is not None:

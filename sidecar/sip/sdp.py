@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal
 
@@ -32,9 +33,13 @@ _DIRECTION = re.compile(rb"a=(sendrecv|sendonly|recvonly|inactive)[ \t]*")
 _ICE = re.compile(
     rb"a=(?:candidate|remote-candidates|end-of-candidates|ice-ufrag|ice-pwd|ice-options|ice-lite|ice-mismatch|ice-pacing)(?::.*)?[ \t]*"
 )
+_ICE_BEGINS = (b"a=candidate", b"a=remote-candidates", b"a=end-of-candidates", b"a=ice-")
+_PLACES = (b"m=", b"c=")
 _DIRECTIONS: Mapping[bytes, Direction] = MappingProxyType(
     {b"sendrecv": "sendrecv", b"sendonly": "sendonly", b"recvonly": "recvonly", b"inactive": "inactive"}
 )
+_LONGEST_LITERAL = 64
+"""Characters, the zone of an IPv6 address included."""
 _HOST = re.compile(r"[A-Za-z0-9.:_%-]+")
 
 
@@ -180,7 +185,8 @@ def parse(body: bytes) -> Sdp:
     Raises UnusableSdp when it does not begin with `v=`, when an `m=` line is not one, or when a live medium has no unicast address.
     """
     # A lone CR ends no line (RFC 8866 section 5), so `bytes.splitlines` would cut too often.
-    lines = tuple(line for line in re.split(rb"(?<=\n)", body) if line)
+    *whole, rest = body.split(b"\n")
+    lines = tuple([line + b"\n" for line in whole] + ([rest] if rest else []))
     if not lines or not lines[0].startswith(b"v="):
         raise UnusableSdp("the session description does not begin with v=")
     heads = [number for number, line in enumerate(lines) if line.startswith(b"m=")]
@@ -217,16 +223,20 @@ def _read_level(lines: tuple[bytes, ...]) -> _Level:
 
 
 def _read_attribute(level: _Level, content: bytes) -> None:
-    if found := _DIRECTION.fullmatch(content):
+    # By the first letters, since most patterns fit no more than one attribute and every line would be held against all.
+    if content.startswith(b"a=rtpmap:"):
+        if found := _RTPMAP.fullmatch(content):
+            level.rtpmap.setdefault(int(found["pt"]), RtpMap(_text(found["name"]), int(found["rate"]), int(found["channels"] or 1)))
+    elif content.startswith(b"a=fmtp:"):
+        if found := _FMTP.fullmatch(content):
+            level.fmtp.setdefault(int(found["pt"]), _text(found["params"]).strip())
+    elif content.startswith(b"a=ptime:"):
+        if found := _PTIME.fullmatch(content):
+            level.ptime = level.ptime or float(found["ms"])
+    elif found := _DIRECTION.fullmatch(content):
         level.direction = level.direction or _DIRECTIONS[found[1]]
-    elif found := _RTPMAP.fullmatch(content):
-        level.rtpmap.setdefault(int(found["pt"]), RtpMap(_text(found["name"]), int(found["rate"]), int(found["channels"] or 1)))
-    elif found := _FMTP.fullmatch(content):
-        level.fmtp.setdefault(int(found["pt"]), _text(found["params"]).strip())
     elif found := _RTCP.fullmatch(content):
         level.rtcp = level.rtcp or found
-    elif found := _PTIME.fullmatch(content):
-        level.ptime = level.ptime or float(found["ms"])
     elif content[:9].lower() == b"a=crypto:":
         level.crypto.append(_text(content[9:]).strip())
     elif content.rstrip() == b"a=rtcp-mux":
@@ -246,7 +256,9 @@ def _medium(index: int, lines: tuple[bytes, ...], session: _Level) -> MediaLine:
     formats = tuple(_text(word) for word in head["formats"].split())
     is_rtp = "RTP/" in proto.upper()
     static = (
-        {int(word): STATIC[int(word)] for word in formats if re.fullmatch("[0-9]{1,2}", word) and int(word) in STATIC} if is_rtp else {}
+        {int(word): STATIC[int(word)] for word in formats if len(word) <= 2 and word.isascii() and word.isdigit() and int(word) in STATIC}
+        if is_rtp
+        else {}
     )
     return MediaLine(
         index=index,
@@ -278,10 +290,13 @@ def _rtcp_address(address: str, port: int, stated: re.Match[bytes] | None) -> Ad
 def _rewrite_section(section: list[bytes], medium: MediaLine | None, pair: tuple[int, int] | None, host: _Host) -> Iterator[bytes]:
     """One level's lines with the new place. `pair` None: the ports stay; (0, 0): the medium is refused."""
     rtcp = _rtcp_port(medium, pair)
-    kept = [line for line in section if not _ICE.fullmatch(_content(line))]
+    kept = [line for line in section if not (line.startswith(_ICE_BEGINS) and _ICE.fullmatch(_content(line)))]
     if rtcp is not None and medium is not None and not medium.rtcp_mux and not any(_RTCP.fullmatch(_content(line)) for line in kept):
         _state_rtcp(kept, rtcp, pair)
     for line in kept:
+        if not line.startswith(_PLACES) and line[:6].lower() != b"a=rtcp":
+            yield line
+            continue
         content = _content(line)
         if line.startswith(b"m=") and pair is not None and (head := _MEDIA.fullmatch(content)):
             yield _splice(line, [(head.span("port"), b"%d" % pair[0])])
@@ -355,6 +370,11 @@ def _text(octets: bytes) -> str:
 
 
 def _is_literal(host: str) -> bool:
+    return len(host) <= _LONGEST_LITERAL and _is_short_literal(host)
+
+
+@lru_cache(maxsize=4096)
+def _is_short_literal(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
     except ValueError:

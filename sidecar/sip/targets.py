@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import ip_address
+from typing import Final
 
 from sidecar.clocks import Addr, Mono
 from sidecar.sip.fields import Via
 from sidecar.sip.flow import Flow
 from sidecar.sip.routing import default_port
 from sidecar.sip.uri import bracketed
+
+_LONGEST: Final = 64
+"""Characters of an IP literal with its zone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,11 @@ def way_back_anew(via: Via, flow: Flow) -> Flow | None:
 
 def literal_of(host: str) -> str | None:
     """An IP address in its shortest spelling; None for a name."""
+    return _literal_of(host) if len(host) <= _LONGEST else None
+
+
+@lru_cache(maxsize=4096)
+def _literal_of(host: str) -> str | None:
     try:
         return str(ip_address(host))
     except ValueError:

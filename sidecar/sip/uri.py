@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
@@ -14,6 +15,7 @@ Params = tuple[tuple[str, str | None], ...]
 
 _HOST: Final = re.compile(r"[A-Za-z0-9._\-]+")
 _IPV6: Final = re.compile(r"[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._\-]+)?")
+_MEMORABLE: Final = 256
 _FORBIDDEN: Final = re.compile(r'[\x00-\x20\x7f<>"]')
 # 19.1.4: a default written out does not match its absence, and maddr never matches none.
 _NEVER_ONE_SIDED: Final = ("transport", "user", "ttl", "method", "maddr")
@@ -68,6 +70,11 @@ class SipUri:
     @classmethod
     def parse(cls, text: str) -> SipUri:
         """MalformedMessage: status 416 when the scheme is another one (8.2.2.1), 400 when the rest is not of the grammar."""
+        # A call's few URIs are asked about again and again. Long ones are not remembered, so that strangers cannot fill the memory.
+        return _remembered(text) if len(text) <= _MEMORABLE else cls._parse(text)
+
+    @classmethod
+    def _parse(cls, text: str) -> SipUri:
         scheme, colon, rest = text.partition(":")
         scheme = scheme.lower()
         if not colon or _FORBIDDEN.search(text):
@@ -130,6 +137,9 @@ class SipUri:
         params = "".join(f";{name}" if value is None else f";{name}={value}" for name, value in self.params)
         headers = f"?{self.headers}" if self.headers else ""
         return f"{self.scheme}:{userinfo}{self.host_literal}{port}{params}{headers}"
+
+
+_remembered: Final = lru_cache(maxsize=2048)(SipUri._parse)
 
 
 def _uri_param(text: str) -> tuple[str, str | None]:

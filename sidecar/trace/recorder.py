@@ -68,9 +68,11 @@ class Recorder:
             self._started = now
         self._seq += 1
         elapsed = round((now - self._started) * 1000, 3)
-        whole: Fields = {"call": self.call, "seq": self._seq, "at": rfc3339(wall), "elapsed_ms": elapsed, "kind": kind, **fields}
-        line = to_json(whole)
-        return b"%b%b}" % (line[:-1], models) if models else line
+        # Call id, number, time and kind need no escaping.
+        head = f'{{"call":"{self.call}","seq":{self._seq},"at":"{rfc3339(wall)}","elapsed_ms":{elapsed!r},"kind":"{kind}"'
+        if not fields:
+            return b"%b%b}" % (head.encode(), models)
+        return b"%b,%b%b}" % (head.encode(), to_json(fields)[1:-1], models)
 
 
 def _from_b2bua(fact: e.Fact, sidecar: str) -> tuple[str, Fields] | None:

@@ -15,6 +15,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from control.contract import VERSION
+from sidecar.reporter import spool
 from sidecar.reporter.pace import Pace
 from sidecar.reporter.reporter import Reporter
 from sidecar.reporter.spool import Spool
@@ -215,13 +216,35 @@ async def test_an_answer_that_never_comes_is_given_up_and_tried_again(tmp_path: 
 
 
 async def test_a_trace_that_was_removed_by_hand_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    async with ingest() as control:
+        async with reporting(tmp_path, control.url, run=False) as earlier:
+            for call in (CALL_A, CALL_B):
+                earlier.append(call, [closed(call, 1)])
+                earlier.close(call)
+        async with reporting(tmp_path, control.url, run=False) as reporter:
+            (tmp_path / f"{CALL_A}.jsonl").unlink()
+            assert await reporter.flush(3.0) == 0
+            assert list(control.facts) == [(CALL_B, 1)]
+            assert CALL_A in str(reporter.spool.problem())
+
+
+async def test_what_this_run_wrote_is_told_without_the_disk(tmp_path: Path) -> None:
     async with ingest() as control, reporting(tmp_path, control.url, run=False) as reporter:
-        reporter.append(CALL_A, [line(CALL_A, 1)])
-        reporter.append(CALL_B, [line(CALL_B, 1)])
-        (tmp_path / f"{CALL_A}.jsonl").unlink()
+        reporter.append(CALL_A, [line(CALL_A, 1), line(CALL_A, 2)])
+        (tmp_path / f"{CALL_A}.jsonl").write_bytes(b"")
         assert await reporter.flush(3.0) == 0
-        assert list(control.facts) == [(CALL_B, 1)]
-        assert CALL_A in str(reporter.spool.problem())
+        assert list(control.facts) == [(CALL_A, 1), (CALL_A, 2)]
+
+
+async def test_what_is_too_much_for_memory_is_read_back_from_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "_MAX_RECENT", 300)
+    async with ingest() as control, reporting(tmp_path, control.url, run=False) as reporter:
+        for number in range(1, 30):
+            for call in (CALL_A, CALL_B):
+                reporter.append(call, [line(call, number)])
+        assert await reporter.flush(5.0) == 0
+        for call in (CALL_A, CALL_B):
+            assert [seq for found, seq in control.facts if found == call] == list(range(1, 30))
 
 
 async def test_flush_ends_with_everything_at_control(tmp_path: Path) -> None:
