@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sidecar.sip.headers import Headers
+from sidecar.sip.headers import Headers, key_of
 from sidecar.sip.message import Request, Response
 
 # RFC 3261 20: hop (Via, Route, …), dialog (Call-ID, tags, Contact, CSeq), body framing. RFC 7616: credentials stay on their leg.

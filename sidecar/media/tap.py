@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from sidecar.clocks import Mono
 from sidecar.media.relay import Leg
@@ -26,6 +27,12 @@ class Ring:
         if len(self._packets) == self._packets.maxlen:
             self.dropped += 1
         self._packets.append((leg, data, arrival))
+
+    def extend(self, packets: Sequence[Tapped]) -> None:
+        """Append packets in their order, as `offer` does with one."""
+        room = (self._packets.maxlen or 0) - len(self._packets)
+        self.dropped += max(0, len(packets) - room)
+        self._packets.extend(packets)
 
     def drain(self) -> list[Tapped]:
         """All packets held, oldest first; the ring is empty afterwards."""

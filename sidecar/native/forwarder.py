@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from sidecar.clocks import Addr, Mono
+from sidecar.media.relay import Leg
+from sidecar.media.tap import Tapped
 
 ABI: Final = 1
 LIBRARY: Final = Path(__file__).with_name("librelay.so")
@@ -24,6 +26,7 @@ _TAPPED_HEAD: Final = struct.Struct("=4xIIH26xd")
 """The same, of which only slot, leg, length and arrival are looked at: this is done for every packet."""
 _LENGTH: Final = struct.Struct("=12xH")
 _SAMPLES: Final = 256
+_LEGS: Final[tuple[Leg, Leg]] = ("A", "B")
 
 
 class NoForwarder(Exception):
@@ -47,8 +50,8 @@ class Owner(NamedTuple):
     decide: Callable[[Packet], None]
     decided: Callable[[], None]
     """After some packets of the slot were decided upon."""
-    tapped: Callable[[int, bytes, Mono], None]
-    """Leg, datagram, arrival."""
+    tapped: Callable[[list[Tapped]], None]
+    """In the order in which they came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +137,24 @@ class Forwarder:
 
     def gather(self) -> None:
         """Tell the owners what was forwarded since the last time."""
-        octets, at, watchers = self._take(self._lib.relay_tap), 0, self._watchers
-        while at < len(octets):
-            slot, leg, size, arrival = _TAPPED_HEAD.unpack_from(octets, at)
-            start, at = at, at + _HEAD.size + size
-            if (owner := self._owners.get(slot)) is not None:
-                data = octets[at - size : at]
-                owner.tapped(leg, data, arrival)
+        octets, at = self._take(self._lib.relay_tap), 0
+        if not octets:
+            return
+        # This is done for every packet, so all it needs is at hand and each owner is called once.
+        unpack, skip, end, watchers = _TAPPED_HEAD.unpack_from, _HEAD.size, len(octets), self._watchers
+        taken: dict[int, list[Tapped]] = {slot: [] for slot in self._owners}
+        while at < end:
+            slot, leg, size, arrival = unpack(octets, at)
+            begin, start = at, at + skip
+            at = start + size
+            if slot in taken:
+                data = octets[start:at]
+                taken[slot].append((_LEGS[leg], data, arrival))
                 if watchers and (watcher := watchers.get(slot)) is not None:
-                    watcher(_packet(octets, start, data))
+                    watcher(_packet(octets, begin, data))
+        for slot, packets in taken.items():
+            if packets:
+                self._owners[slot].tapped(packets)
 
     def settle(self) -> None:
         """Ask the owners about the packets that wait for it."""

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from sidecar.clocks import Addr, Mono
 from sidecar.media.relay import RTCP, RTP, Component, Leg, Path, Relay
-from sidecar.media.tap import Ring
+from sidecar.media.tap import Ring, Tapped
 from sidecar.media.wire import Flow, Wire
 from sidecar.native.forwarder import Figures, Forwarder, Owner, Packet
 from sidecar.net.srtp import Shield
@@ -367,13 +367,14 @@ class MediaLine:
         except OSError:
             self.send_errors += 1
         self._samples.append(max(0.0, time.monotonic() - packet.arrival))
-        self._tapped(packet.leg, packet.data, packet.arrival)
+        if self._ring is not None:
+            self._ring.offer(leg, packet.data, packet.arrival)
         if self._wire is not None:
             self._wire.offer(self._flow(leg, component, packet.source, destination), packet.data, packet.arrival)
 
-    def _tapped(self, leg: int, data: bytes, arrival: Mono) -> None:
+    def _tapped(self, packets: list[Tapped]) -> None:
         if self._ring is not None:
-            self._ring.offer(_LEGS[leg], data, arrival)
+            self._ring.extend(packets)
 
     def _wired(self, packet: Packet) -> None:
         """A packet that the thread forwarded: on the path that is open, since its copies are gathered before a path changes."""

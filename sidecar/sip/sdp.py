@@ -385,7 +385,12 @@ def _is_short_literal(host: str) -> bool:
 def _is_null(host: str) -> bool:
     if host.lower().rstrip(".").endswith(".invalid"):
         return True
-    return _is_literal(host) and ipaddress.ip_address(host).is_unspecified
+    return _is_literal(host) and _is_unspecified(host)
+
+
+@lru_cache(maxsize=4096)
+def _is_unspecified(host: str) -> bool:
+    return ipaddress.ip_address(host).is_unspecified
 
 
 def refusal(offer: Sdp, host: str) -> bytes:

@@ -23,3 +23,13 @@ def test_a_full_ring_drops_the_oldest_and_says_so() -> None:
     assert [data[0] for _, data, _ in ring.drain()] == [7, 8, 9]
     ring.offer("A", b"x", Mono(11.0))
     assert ring.dropped == 7
+
+
+def test_packets_that_come_together_keep_their_order_and_push_out_the_oldest() -> None:
+    ring = Ring(4)
+    ring.offer("A", b"0", Mono(0.0))
+    ring.extend([("B", bytes([i]), Mono(i)) for i in range(1, 6)])
+    assert ring.dropped == 2
+    assert [data[0] for _, data, _ in ring.drain()] == [2, 3, 4, 5]
+    ring.extend([])
+    assert ring.dropped == 2
