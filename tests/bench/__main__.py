@@ -25,8 +25,18 @@ CONTROL = {
     "ingest": ["tests.bench.ingest", "--seconds", "60"],
     "reports": ["tests.bench.ingest", "--seconds", "20", "--rate", "60", "--reports"],
     "queries": ["tests.bench.store_queries", "--calls", "100000"],
+    "growth": ["tests.bench.growth"],
+    "profile": ["tests.bench.profile"],
 }
-"""Control by itself: these measure and print by their own rules."""
+"""These measure Trunkside alone and print by their own rules."""
+TITLES = {
+    "start": "Control: until it is ready",
+    "ingest": "Control: finished calls taken in",
+    "reports": "Control: finished calls with their reports",
+    "queries": "Control: lists and summaries over 100,000 calls",
+    "growth": "What grows with what",
+    "profile": "Where the time of a call goes",
+}
 NAMES = ("setup", "cost", "rate", "media", "relay", "footprint", *CONTROL)
 
 
@@ -38,10 +48,10 @@ def plan(names: list[str], *, quick: bool) -> list[tuple[str, Sample]]:
         if "setup" in names:
             calls = 40 if quick else 200
             samples.append((f"setup delay, {name}", lambda r, f, n=name, s=system, c=calls: signalling.setup_delay(r, n, s, f, calls=c)))
-    for rate in (20, 200):
+    for rate in (20, 200, 1000):
         for name, system in systems:
-            if "cost" in names and name != "direct" and not (quick and rate == 200):
-                seconds = 3.0 if quick else 6.0
+            if "cost" in names and name != "direct" and not (quick and rate > 20) and not (rate == 1000 and name == "Sippy"):
+                seconds = 3.0 if quick else 6.0 if rate < 1000 else 4.0
                 samples.append(
                     (
                         f"cost at {rate}/s, {name}",
@@ -66,7 +76,7 @@ def plan(names: list[str], *, quick: bool) -> list[tuple[str, Sample]]:
                 )
     if "relay" in names and not quick:
         samples += [
-            (f"most calls with media, {name}", lambda r, f, n=name: media.most_calls(r, n, f, window=4.0, steps=4)) for name in media.RELAYS
+            (f"most calls with media, {name}", lambda r, f, n=name: media.most_calls(r, n, f, window=4.0, steps=3)) for name in media.RELAYS
         ]
     for name, system in systems:
         if "footprint" in names and name != "direct":
@@ -81,7 +91,8 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help=f"what to measure: {', '.join(NAMES)} (all of it if none is named)")
     parser.add_argument("--quick", action="store_true", help="one sample of the short measurements, in two minutes; not for quoting")
     parser.add_argument("--repeat", type=int, default=3, help="samples of each (3)")
-    parser.add_argument("--output", type=Path, default=peers.ROOT / "var" / "bench.md", help="the Markdown file")
+    parser.add_argument("--output", type=Path, default=peers.ROOT / "var" / "bench.md", help="the Markdown file; a JSON file beside it")
+    parser.add_argument("--fresh", action="store_true", help="leave out what earlier runs measured of other names")
     options = parser.parse_args()
     unknown = sorted(set(options.names) - set(NAMES))
     if unknown:
@@ -92,11 +103,15 @@ def main() -> int:
         results = measure(plan(names, quick=options.quick), 1 if options.quick else options.repeat)
         for name in CONTROL:
             if name in names:
-                results.sections.append((f"Control: {name}", control(CONTROL[name])))
+                results.sections.append((TITLES[name], control(CONTROL[name])))
     except peers.NoPeer as error:
         sys.stderr.write(f"bench: {error}\n")
         return 2
     options.output.parent.mkdir(parents=True, exist_ok=True)
+    kept = options.output.with_suffix(".json")
+    if kept.exists() and not options.fresh and not options.quick:
+        results.take(kept.read_text())
+    kept.write_text(results.dump())
     options.output.write_text(results.markdown())
     sys.stdout.write(f"{results.text()}\n\nwritten to {options.output}\n")
     return 0

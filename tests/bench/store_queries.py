@@ -12,7 +12,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
@@ -123,8 +123,8 @@ async def timed(work: Callable[[], Awaitable[object]]) -> float:
     return median(took)
 
 
-async def measure(engine: str, url: str, count: int) -> None:
-    """Fill, ask, print."""
+async def measure(engine: str, url: str, count: int, only: Collection[str] = ()) -> None:
+    """Fill, ask (everything, or `only` some of it), print."""
     told = {"evaluator": {"api_key": "k"}, "retention": {"days": 0}, "wire_only": {"grace_s": 1e9}}  # nothing to sweep meanwhile
     config = ControlConfig(listen="127.0.0.1:0", database=url, **told)  # type: ignore[arg-type]
     store = await open_store(config)
@@ -139,9 +139,12 @@ async def measure(engine: str, url: str, count: int) -> None:
                 assert response.status == 200, text
 
         for name, path in paths(count).items():
+            if only and name not in only:
+                continue
             await ask(path)
             say(f"  {name:<36}{await timed(lambda path=path: ask(path)):9.1f} ms")  # type: ignore[misc]
-    say(f"  {'a table scan, in SQL alone':<36}{await scan(store):9.1f} ms")
+    if not only:
+        say(f"  {'a table scan, in SQL alone':<36}{await scan(store):9.1f} ms")
     await store.close()
 
 

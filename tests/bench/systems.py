@@ -71,8 +71,8 @@ def sippy(folder: Path, agent: int) -> Iterator[Running]:
 
 
 @contextmanager
-def trunkside(folder: Path, agent: int) -> Iterator[Running]:
-    """The sidecar as users run it; every fact goes through the spool to a control that takes it."""
+def trunkside(folder: Path, agent: int, program: list[str] | None = None) -> Iterator[Running]:
+    """The sidecar as users run it; every fact goes through the spool to a control that takes it. `program`: what starts it instead."""
     with ExitStack() as stack:
         sink = subprocess.Popen(
             pinned(LOAD_CORE, [sys.executable, "-m", "tests.bench.facts_sink"]), cwd=peers.ROOT, stdout=subprocess.PIPE, text=True
@@ -91,7 +91,7 @@ def trunkside(folder: Path, agent: int) -> Iterator[Running]:
         }
         config = folder / "sidecar.yaml"
         config.write_text(yaml.safe_dump(settings))
-        command = [sys.executable, "-m", "sidecar.cli", "sidecar", "--config", str(config)]
+        command = [sys.executable, "-m", *(program or ["sidecar.cli"]), "sidecar", "--config", str(config)]
         yield stack.enter_context(_started("Trunkside", command, folder, port, routed=False))
 
 

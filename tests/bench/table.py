@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import median
@@ -24,6 +25,24 @@ class Row:
         return median(ours) / median(theirs) if ours and theirs and median(theirs) else None
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What we want to be beside a peer: at most, or at least, so many times its figure."""
+
+    row: str
+    peer: str
+    factor: float
+
+
+TARGETS = (
+    Target("most clean calls/s", "Sippy", 8.0),
+    Target("CPU a call at 1000 calls/s", "Kamailio", 0.5),
+    Target("added set-up delay p50 at 20 calls/s", "Kamailio", 1.0),
+    Target("CPU a packet, 300 calls", "rtpengine", 1.0),
+    Target("most calls with media", "rtpengine", 1.5),
+)
+
+
 class Results:
     """Everything measured in one run."""
 
@@ -34,6 +53,25 @@ class Results:
         self.sections: list[tuple[str, str]] = []
         """Title and text of what has a form of its own."""
         self._foreign: list[float] = []
+
+    def dump(self) -> str:
+        """Everything, for a later run of other parts to be added to."""
+        rows = [[row.name, row.unit, row.more_is_better, row.samples] for row in self.rows.values()]
+        kept = {"machine": self.machine, "rows": rows, "remarks": self.remarks, "sections": self.sections, "foreign": self._foreign}
+        return json.dumps(kept, indent=1)
+
+    def take(self, text: str) -> None:
+        """Keep what an earlier run measured and this one did not. Another machine's figures are no use beside ours."""
+        kept = json.loads(text)
+        if kept["machine"].partition(", load")[0] != self.machine.partition(", load")[0]:
+            return
+        measured = self.rows
+        self.rows = {name: Row(name, unit, more, samples) for name, unit, more, samples in kept["rows"]} | measured
+        titles = {title for title, _ in self.sections}
+        self.sections = [(title, body) for title, body in kept["sections"] if title not in titles] + self.sections
+        for sentence in kept["remarks"]:
+            self.remark(sentence)
+        self._foreign += kept["foreign"]
 
     def add(self, name: str, unit: str, system: str, value: float, *, more_is_better: bool = False) -> None:
         """One more sample."""
@@ -76,7 +114,7 @@ class Results:
         peers = [system for system in systems if system not in (US, "direct")]
         head = ["", *systems, *(f"Trunkside : {peer}" for peer in peers)]
         out = [
-            f"Measured on {self.machine}. Medians, in brackets the spread; all from one run.",
+            f"Measured on {self.machine}. Medians, in brackets the spread; in each row the systems took turns.",
             "",
             _line(head),
             _line(["---"] * len(head)),
@@ -88,8 +126,24 @@ class Results:
                 cells.append("–" if not samples else f"{_short(median(samples))} ({_short(min(samples))}–{_short(max(samples))})")
             ratios = [row.ratio(peer) for peer in peers]
             out.append(_line([*cells, *("–" if ratio is None else f"{ratio:.2f}" for ratio in ratios)]))
+        out += ["", *self._targets()]
         sections = (f"\n### {title}\n\n```\n{text}\n```" for title, text in self.sections)
         return "\n".join([*out, "", *(f"- {note}" for note in self._notes()), *sections, ""])
+
+    def _targets(self) -> Iterator[str]:
+        """What we want to be, and what we are."""
+        yield _line(["target", "measured", ""])
+        yield _line(["---"] * 3)
+        for target in TARGETS:
+            row = self.rows.get(target.row)
+            ratio = None if row is None else row.ratio(target.peer)
+            more = row is not None and row.more_is_better
+            wanted = f"{target.row}: at {'least' if more else 'most'} {target.factor:g} × {target.peer}'s"
+            if ratio is None:
+                yield _line([wanted, "–", "not reached" if row is not None and US not in row.samples else "not measured"])
+            else:
+                met = ratio >= target.factor if more else ratio <= target.factor
+                yield _line([wanted, f"{ratio:.2f} ×", "met" if met else "not met"])
 
     def _notes(self) -> list[str]:
         notes = list(self.remarks)
