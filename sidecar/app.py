@@ -325,10 +325,13 @@ class Sidecar:
 
     def _pump(self) -> None:
         """Drain the engine after every mutation; then one timer for its next deadline."""
+        told: list[tuple[e.Fact | e.MediaDescribed | e.Refused | e.Replaces, Mono]] = []
         while effects := self.engine.take():
             now = mono()
-            for effect in effects:
-                self._perform(effect, now)
+            told += [(fact, now) for effect in effects if (fact := self._perform(effect, now)) is not None]
+        # Messages leave before anything is written about them: whoever waits for one does not wait for its trace.
+        for fact, now in told:
+            self._tell(fact, now)
         # At once, not batched over time: a call that is refused within milliseconds must not be lost with the process.
         self._flush()
         due = self.engine.next_deadline()
@@ -341,63 +344,78 @@ class Sidecar:
             self._timer_due = due
             self._timer = self._loop.call_later(max(due - mono(), 0.0), self._fire, due)
 
-    def _perform(self, effect: e.Effect, now: Mono) -> None:
+    def _perform(self, effect: e.Effect, now: Mono) -> e.Fact | e.MediaDescribed | e.Refused | e.Replaces | None:
+        """Do what cannot wait; what is only to be told comes back."""
         match effect:
             case e.SendSip(data, flow):
                 self._send(data, flow, flow.peer)
-            case e.Message():
-                self.exports.sip(effect)
-                self._session(effect.call).record(effect, now)
             case e.OpenMedia(call, m_line, hosts):
                 self._open_media(call, m_line, hosts, now)
             case e.AskRelay(call, number):
                 self._tasks.create_task(self._ask_relay(effect), name=f"relay {call} {number}")
             case e.Renegotiated(call):
                 self._tasks.create_task(self.sessions[call].restore_relay(), name=f"relay {call}")
-            case e.MediaDescribed():
-                self._session(effect.call).described(effect, now)
             case e.Resolve(token):
                 self._tasks.create_task(self._resolve(effect), name=f"resolve {token}")
+            case e.Started():
+                self._begin(effect)
+                return effect
+            case _:
+                return effect
+        return None
+
+    def _begin(self, started: e.Started) -> None:
+        """A call of which nothing is told yet, but which may have media at once."""
+        self.sessions[started.call] = Session(
+            started.call,
+            self.config.name,
+            self.exports,
+            self.pool,
+            self._media_host,
+            clock=self.fleet.clock() if self.fleet is not None else None,
+            accurate=started.route in self.config.accurate,
+            record=self.config.recorded.get(started.route),
+            capture=started.route in self.config.captured,
+            secured=started.route in self.config.secured,
+            relays=self.relays,
+        )
+        self.idle.clear()
+
+    def _tell(self, fact: e.Fact | e.MediaDescribed | e.Refused | e.Replaces, now: Mono) -> None:
+        """Trace a fact, and act on those that concern media or the end of a call."""
+        match fact:
+            case e.Message():
+                self.exports.sip(fact)
+                self._session(fact.call).record(fact, now)
+            case e.MediaDescribed():
+                self._session(fact.call).described(fact, now)
             case e.Refused(reason, source, method):
                 log.warning("request refused", reason=reason, source=f"{bracketed(source[0])}:{source[1]}", method=method)
             case e.Started():
-                self.sessions[effect.call] = Session(
-                    effect.call,
-                    self.config.name,
-                    self.exports,
-                    self.pool,
-                    self._media_host,
-                    clock=self.fleet.clock() if self.fleet is not None else None,
-                    accurate=effect.route in self.config.accurate,
-                    record=self.config.recorded.get(effect.route),
-                    capture=effect.route in self.config.captured,
-                    secured=effect.route in self.config.secured,
-                    relays=self.relays,
-                )
-                self.idle.clear()
-                self.exports.sip(effect)
-                self._session(effect.call).record(effect, now)
-                log.info("call started", call=effect.call, route=effect.route, kind=effect.kind, sip_call_id=effect.sip_call_id)
+                self.exports.sip(fact)
+                self._session(fact.call).record(fact, now)
+                log.info("call started", call=fact.call, route=fact.route, kind=fact.kind, sip_call_id=fact.sip_call_id)
             case e.Ended():
-                self._session(effect.call).record(effect, now)
-                self.ended[effect.reason] += 1
-                session = self.sessions[effect.call]
-                self.figures.ended(session.started.route, session.started.kind, effect, session.talked_s)
-                log.info(
-                    "call ended", call=effect.call, status=effect.status, reason=effect.reason, ended_by=effect.ended_by, cause=effect.cause
-                )
-                self._unfinished.append(self.sessions[effect.call])
-                if len(self._unfinished) == 1:
-                    self._tasks.create_task(self._conclude(), name="conclude")
+                self._session(fact.call).record(fact, now)
+                self._ended(fact)
             case e.Gone():
-                self._session(effect.call).record(effect, now)
-                self._forget_when_closed(effect.call)
+                self._session(fact.call).record(fact, now)
+                self._forget_when_closed(fact.call)
             case e.Replaces():
-                log.info("call takes the place of another", call=effect.call, header=effect.header, call_id=effect.call_id)
+                log.info("call takes the place of another", call=fact.call, header=fact.header, call_id=fact.call_id)
             case e.Dialled() | e.HopProven() | e.Learned() | e.Found() | e.Challenged() | e.Answered():
-                self._session(effect.call).record(effect, now)
+                self._session(fact.call).record(fact, now)
             case _ as never:
                 assert_never(never)
+
+    def _ended(self, fact: e.Ended) -> None:
+        session = self.sessions[fact.call]
+        self.ended[fact.reason] += 1
+        self.figures.ended(session.started.route, session.started.kind, fact, session.talked_s)
+        log.info("call ended", call=fact.call, status=fact.status, reason=fact.reason, ended_by=fact.ended_by, cause=fact.cause)
+        self._unfinished.append(session)
+        if len(self._unfinished) == 1:
+            self._tasks.create_task(self._conclude(), name="conclude")
 
     def _media_host(self, own: str, peer: str) -> str:
         """The host that the party at `peer` is told for media of ours at `own`."""

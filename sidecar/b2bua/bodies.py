@@ -79,7 +79,7 @@ class Bodies:
         ports are bound on leg A and leg B. `fail` gets the outcome when the description cannot be relayed or no ports are free.
         """
         if not message.body:
-            self._securing.quiet(message)
+            self._exchange.quiet(message)
             then(b"", (), now)
             return
         if (coding := _coding(message)) is not None:

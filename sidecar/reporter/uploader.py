@@ -9,10 +9,9 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Literal, assert_never
+from typing import Any, Literal, NamedTuple, assert_never
 
 import aiohttp
 import structlog
@@ -30,8 +29,7 @@ _ANSWER_LIMIT = 64 * 1024
 _SMALLEST_BATCH = 16 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One fact of a batch. `end` is the offset behind it in its trace."""
 
     call: str
@@ -240,11 +238,11 @@ def _recalled(traces: Iterable[TraceFile], max_facts: int, max_bytes: int) -> li
     for trace in traces:
         if trace.recent is None or max_bytes <= 0 or len(lines) >= max_facts:
             break
-        offset = trace.sent
+        call, offset = trace.call, trace.sent
         for fact in trace.recall(max_bytes)[: max_facts - len(lines)]:
             offset += len(fact) + 1
-            max_bytes -= len(fact) + 1
-            lines.append(Line(trace.call, offset, fact))
+            lines.append(Line(call, offset, fact))
+        max_bytes -= offset - trace.sent
     return lines
 
 

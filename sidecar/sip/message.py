@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from sidecar.sip.errors import MalformedMessage
@@ -13,6 +14,8 @@ from sidecar.sip.reasons import reason_phrase as reason_phrase
 
 MAX_OCTETS: Final = 65536
 MAX_HEADER_LINES: Final = 200
+_MEMORABLE: Final = 256
+"""Characters of a header line that is remembered: long ones are not, so that strangers cannot fill the memory."""
 VERSION: Final = "SIP/2.0"
 _MANDATORY: Final = ("from", "to", "call-id", "cseq")  # Via besides, which may come several times; Max-Forwards may be absent (16.3)
 _SINGLE: Final = frozenset((*_MANDATORY, "max-forwards", "content-length"))
@@ -244,22 +247,30 @@ def _header_items(lines: list[str]) -> tuple[list[Item], dict[str, str]]:
     items: list[Item] = []
     firsts: dict[str, str] = {}
     for line in lines:
-        name, colon, value = line.partition(":")
-        key = KNOWN.get(name)
-        if key is None or not colon:
-            name = name.rstrip(" \t")  # `Subject : x` is legal (7.3.1)
-            if not colon or not is_token(name):
-                raise MalformedMessage("malformed header line")
-            key = KNOWN.get(name) or name.lower()
-        value = value.strip(" \t\r\n")
-        if "\r" in value:
-            value = Folded(value)
+        item = _remembered_item(line) if len(line) <= _MEMORABLE else _item(line)
+        key = item[0]
         if key in _SINGLE:
             if key in firsts:
                 raise MalformedMessage(f"more than one {key}")
-            firsts[key] = value
-        items.append((key, name, value))
+            firsts[key] = item[2]
+        items.append(item)
     return items, firsts
+
+
+def _item(line: str) -> Item:
+    """One header line. Most lines of a call stand in several of its messages, and some in every call's."""
+    name, colon, value = line.partition(":")
+    key = KNOWN.get(name)
+    if key is None or not colon:
+        name = name.rstrip(" \t")  # `Subject : x` is legal (7.3.1)
+        if not colon or not is_token(name):
+            raise MalformedMessage("malformed header line")
+        key = KNOWN.get(name) or name.lower()
+    value = value.strip(" \t\r\n")
+    return key, name, Folded(value) if "\r" in value else value
+
+
+_remembered_item: Final = lru_cache(maxsize=4096)(_item)
 
 
 def _joined(lines: list[str]) -> list[str]:

@@ -51,7 +51,7 @@ def plan(names: list[str], *, quick: bool) -> list[tuple[str, Sample]]:
     for rate in (20, 200, 1000):
         for name, system in systems:
             if "cost" in names and name != "direct" and not (quick and rate > 20) and not (rate == 1000 and name == "Sippy"):
-                seconds = 3.0 if quick else 6.0 if rate < 1000 else 4.0
+                seconds = 3.0 if quick else 4.0
                 samples.append(
                     (
                         f"cost at {rate}/s, {name}",
@@ -91,7 +91,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help=f"what to measure: {', '.join(NAMES)} (all of it if none is named)")
     parser.add_argument("--quick", action="store_true", help="one sample of the short measurements, in two minutes; not for quoting")
     parser.add_argument("--repeat", type=int, default=3, help="samples of each (3)")
-    parser.add_argument("--output", type=Path, default=peers.ROOT / "var" / "bench.md", help="the Markdown file; a JSON file beside it")
+    parser.add_argument("--output", type=Path, default=None, help="the Markdown file (docs/bench.md, with --quick var/bench.md)")
     parser.add_argument("--fresh", action="store_true", help="leave out what earlier runs measured of other names")
     options = parser.parse_args()
     unknown = sorted(set(options.names) - set(NAMES))
@@ -107,13 +107,16 @@ def main() -> int:
     except peers.NoPeer as error:
         sys.stderr.write(f"bench: {error}\n")
         return 2
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    kept = options.output.with_suffix(".json")
-    if kept.exists() and not options.fresh and not options.quick:
-        results.take(kept.read_text())
-    kept.write_text(results.dump())
-    options.output.write_text(results.markdown())
-    sys.stdout.write(f"{results.text()}\n\nwritten to {options.output}\n")
+    output = options.output or peers.ROOT / ("var" if options.quick else "docs") / "bench.md"
+    kept = peers.ROOT / "var" / "bench.json"
+    for file in (output, kept):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    if not options.quick:
+        if kept.exists() and not options.fresh:
+            results.take(kept.read_text())
+        kept.write_text(results.dump())
+    output.write_text(results.markdown())
+    sys.stdout.write(f"{results.text()}\n\nwritten to {output}\n")
     return 0
 
 

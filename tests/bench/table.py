@@ -114,6 +114,9 @@ class Results:
         peers = [system for system in systems if system not in (US, "direct")]
         head = ["", *systems, *(f"Trunkside : {peer}" for peer in peers)]
         out = [
+            "# Beside its peers",
+            "",
+            "Written by `make bench`; a part is measured anew with `make bench ARGS=NAME`, as `setup`, `cost`, `rate`, `media` or `relay`.",
             f"Measured on {self.machine}. Medians, in brackets the spread; in each row the systems took turns.",
             "",
             _line(head),
