@@ -59,12 +59,12 @@ def plan(names: list[str], *, quick: bool) -> list[tuple[str, Sample]]:
                     )
                 )
     for name, system in systems:
-        if "rate" in names and not quick:
-            start = {"direct": 1000, "Kamailio": 800, "Sippy": 120}.get(name, 80)
+        if "rate" in names and not quick and name != "direct":
+            start = {"Kamailio": 800, "Sippy": 120}.get(name, 160)
             samples.append(
                 (
                     f"most calls/s, {name}",
-                    lambda r, f, n=name, s=system, b=start: signalling.most_calls(r, n, s, f, start=b, seconds=3.0, steps=4),
+                    lambda r, f, n=name, s=system, b=start: signalling.most_calls(r, n, s, f, start=b, seconds=3.0, steps=3),
                 )
             )
     for calls in (50,) if quick else (50, 300):
