@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import Any
 from control.contract.facts import CallInterrupted
 from sidecar.reporter.trace_file import TraceFile
 
+SPARE = ".spare-"
+"""Begins the names of files that were made ahead of the calls whose traces they get."""
+_CALL = re.compile(r"[0-9a-f]{32}")
 _TAIL = 64 * 1024
 _TERMINAL = ("call_closed", "call_interrupted")
 
@@ -39,6 +43,11 @@ def recover(folder: Path, now: datetime) -> Recovery:
     Raises OSError if the folder cannot be listed.
     """
     found = Recovery()
+    for path in sorted(folder.glob(f"{SPARE}*")):
+        try:
+            _name(path)
+        except OSError as error:
+            found.unreadable.append(f"{path.name}: {error.strerror}")
     for path in sorted(folder.glob("*.jsonl"), key=lambda p: p.stat().st_mtime_ns):
         try:
             trace = _recover_one(path, now, found)
@@ -48,6 +57,17 @@ def recover(folder: Path, now: datetime) -> Recovery:
         if trace is not None:
             found.traces.append(trace)
     return found
+
+
+def _name(path: Path) -> None:
+    """Give a trace that still stands under a spare file's name its own; a spare file that tells nothing goes."""
+    with path.open("rb") as file:
+        fact = _as_fact(file.readline())
+    call = fact.get("call") if fact is not None else None
+    if isinstance(call, str) and _CALL.fullmatch(call):
+        path.rename(path.with_name(f"{call}.jsonl"))
+    else:
+        path.unlink()
 
 
 def _recover_one(path: Path, now: datetime, found: Recovery) -> TraceFile | None:

@@ -43,6 +43,7 @@ class Reporter:
 
     async def flush(self, deadline: float) -> int:
         """For a drain: sync what was closed, then upload for at most `deadline` seconds. Returns the traces that stay in the spool."""
+        await self._tidy()
         await self._sync()
         return await self._uploader.flush(deadline)
 
@@ -70,7 +71,14 @@ class Reporter:
                 await self._changed.wait()
                 await asyncio.sleep(self._pace.sync)
             self._changed.clear()
+            await self._tidy()
             await self._sync()
+
+    async def _tidy(self) -> None:
+        """Make files ahead, and give those that got a call its name."""
+        chores = self.spool.take_chores()
+        if chores.names or chores.spares:
+            self.spool.done(await asyncio.to_thread(self.spool.do, chores))
 
     async def _sync(self) -> None:
         """All traces closed while the last sync ran share the next one."""

@@ -1,4 +1,4 @@
-"""The spool: every call's trace, append-only, one file `<call id>.jsonl` a call, kept until control has all of it.
+"""The spool: every call's trace, append-only, one file `<call id>.jsonl` a call (at first under a spare's name), kept until control has it.
 
 Promises, in the order in which they bind:
 1. Nothing here raises into a call. A disk that refuses is counted and told once; the facts wait in memory, bounded, and go first once it
@@ -18,14 +18,16 @@ import errno
 import fcntl
 import os
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from sidecar.reporter.recovery import Recovery, recover
+from sidecar.reporter.recovery import SPARE, Recovery, recover
 from sidecar.reporter.rejects import Rejects
 from sidecar.reporter.trace_file import TraceFile
 
@@ -34,8 +36,18 @@ log = structlog.get_logger()
 GIB = 1 << 30
 _CALL = re.compile(r"[0-9a-f]{32}")
 _MAX_WAITING = 8 << 20
+_SPARES = 64
+"""Files made ahead: as many calls may begin between two rounds of the keeper without one of them waiting for the disk."""
 _MAX_RECENT = 8 << 20
 """Octets of traces that are kept in memory beside the disk until control has them: seconds of a busy sidecar."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chores:
+    """Traces with the name that their file has and the one that it is to get; files to be made ahead."""
+
+    names: Sequence[tuple[TraceFile, Path, Path]]
+    spares: Sequence[Path]
 
 
 class SpoolError(Exception):
@@ -59,6 +71,10 @@ class Spool:
         self._waiting: dict[str, None] = {}
         self._unsynced: dict[str, None] = {}
         self._refused: set[str] = set()
+        self._spares: deque[Path] = deque()
+        self._spares_made = 0
+        self._unnamed: list[TraceFile] = []
+        """Traces that still stand under a spare file's name."""
         self._bytes = self._waiting_bytes = self._recent_bytes = 0
         self._lost = self._late = self._refusals = self._errors = 0
         self._trouble: str | None = None
@@ -130,7 +146,42 @@ class Spool:
             self._end(trace)
         self.on_change()
 
-    # The keeper's side: what makes a closed trace durable.
+    # The keeper's side: files made ahead, since a new directory entry may wait for the disk, and a caller must not.
+
+    def take_chores(self) -> Chores:
+        """What is to be done in the directory; hand it to `do`, off the event loop, then to `done`."""
+        unnamed, self._unnamed = self._unnamed, []
+        wanted = _SPARES - len(self._spares)
+        first, self._spares_made = self._spares_made, self._spares_made + wanted
+        spares = [self.path / f"{SPARE}{os.getpid()}-{number}" for number in range(first, first + wanted)]
+        return Chores([(trace, trace.path, self._home_of(trace.call)) for trace in unnamed], spares)
+
+    @staticmethod
+    def do(chores: Chores) -> Chores:
+        """Blocking; any thread. Returns what was done of it: a name that cannot be given stays, a spare that cannot be made is none."""
+        named: list[tuple[TraceFile, Path, Path]] = []
+        for trace, old, new in chores.names:
+            with contextlib.suppress(
+                OSError
+            ):  # removed with its last fact, or the disk refuses: the next start reads the call's id from within
+                old.rename(new)
+                named.append((trace, old, new))
+        made: list[Path] = []
+        for path in chores.spares:
+            with contextlib.suppress(OSError):  # whoever begins a trace makes its file then, and tells what the disk says
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640))
+                made.append(path)
+        return Chores(named, made)
+
+    def done(self, chores: Chores) -> None:
+        """Go by what `do` did."""
+        self._spares.extend(chores.spares)
+        for trace, _, new in chores.names:
+            trace.path = new
+            if self._traces.get(trace.call) is not trace:  # it went while it got its name
+                self._unlink(trace)
+
+    # What makes a closed trace durable.
 
     def take_unsynced(self) -> list[TraceFile]:
         """The closed traces that are not yet safe from power loss; hand them to `sync`, off the event loop, then to `synced`."""
@@ -235,6 +286,10 @@ class Spool:
 
     def shut(self) -> None:
         """Give every descriptor and the lock back. Open traces stay open on disk: the next start ends them."""
+        for path in self._spares:
+            with contextlib.suppress(OSError):  # the next start does away with it
+                path.unlink()
+        self._spares.clear()
         for trace in self._traces.values():
             trace.release()
         if self._lock >= 0:
@@ -265,8 +320,14 @@ class Spool:
             self._refused.add(call)
             self._refusals += 1
             return None
-        trace = self._traces[call] = TraceFile(call, self.path / f"{call}.jsonl")
+        trace = self._traces[call] = TraceFile(call, self._home_of(call))
+        if self._spares:
+            trace.path = self._spares.popleft()
+            self._unnamed.append(trace)
         return trace
+
+    def _home_of(self, call: str) -> Path:
+        return self.path / f"{call}.jsonl"
 
     def _full(self) -> bool:
         return self._bytes + self.rejects.bytes >= self._max_bytes
@@ -325,6 +386,9 @@ class Spool:
         self._traces.pop(trace.call, None)
         for index in (self._unsent, self._unsynced, self._waiting):
             index.pop(trace.call, None)
+        self._unlink(trace)
+
+    def _unlink(self, trace: TraceFile) -> None:
         try:
             os.unlink(trace.path)
         except FileNotFoundError:

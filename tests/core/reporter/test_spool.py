@@ -320,3 +320,72 @@ def test_facts_after_the_end_are_counted_and_not_written(open_spool: OpenSpool) 
     spool.append(CALL_A, [line(CALL_A, 2)])
     assert spool.describe()["late_facts"] == 1
     assert len(facts_on_disk(spool, CALL_A)) == 1
+
+
+def chores_done(spool: Spool) -> None:
+    """What the keeper does from time to time."""
+    spool.done(spool.do(spool.take_chores()))
+
+
+def spares(spool: Spool) -> list[Path]:
+    return list(spool.path.glob(".spare-*"))
+
+
+def test_a_trace_begins_in_a_file_made_ahead_and_gets_its_name_later(open_spool: OpenSpool) -> None:
+    spool = open_spool()
+    chores_done(spool)
+    ahead = len(spares(spool))
+    spool.append(CALL_A, [line(CALL_A, 1)])
+    assert not (spool.path / f"{CALL_A}.jsonl").exists()
+    chores_done(spool)
+    assert [fact["seq"] for fact in facts_on_disk(spool, CALL_A)] == [1]
+    spool.append(CALL_A, [closed(CALL_A, 2)])
+    spool.close(CALL_A)
+    assert [fact["seq"] for fact in facts_on_disk(spool, CALL_A)] == [1, 2]
+    assert stat.S_IMODE((spool.path / f"{CALL_A}.jsonl").stat().st_mode) & 0o007 == 0
+    spool.acknowledge(CALL_A, 1 << 20)
+    chores_done(spool)
+    assert len(spares(spool)) == len(list(spool.path.glob("*.jsonl"))) + ahead == ahead > 0
+
+
+def test_a_trace_that_died_under_a_spare_name_is_known_by_what_it_says(open_spool: OpenSpool) -> None:
+    first = open_spool()
+    chores_done(first)
+    first.append(CALL_A, [line(CALL_A, 1)])
+    (written,) = [path for path in spares(first) if path.stat().st_size]
+    kept = written.read_bytes()
+    first.shut()
+    written.write_bytes(kept + b'{"half')
+    (first.path / ".spare-of-another-run").touch()
+    second = open_spool()
+    assert second.interrupted == (CALL_A,)
+    assert [fact["seq"] for fact in facts_on_disk(second, CALL_A)] == [1, 2]
+    assert spares(second) == []
+
+
+def test_a_trace_that_goes_while_it_gets_its_name_leaves_no_file(open_spool: OpenSpool) -> None:
+    for before in (True, False):
+        spool = open_spool()
+        chores_done(spool)
+        spool.append(CALL_A, [closed(CALL_A, 1)])
+        chores = spool.take_chores()
+        if before:
+            chores = spool.do(chores)
+        spool.close(CALL_A)
+        spool.acknowledge(CALL_A, 1 << 20)
+        spool.done(chores if before else spool.do(chores))
+        assert list(spool.path.glob("*.jsonl")) == []
+        assert not any(path.stat().st_size for path in spares(spool))
+        spool.shut()
+
+
+def test_a_directory_that_takes_no_files_leaves_the_traces_where_they_are(open_spool: OpenSpool) -> None:
+    spool = open_spool()
+    chores_done(spool)
+    spool.append(CALL_A, [line(CALL_A, 1)])
+    chores = spool.take_chores()
+    (spool.path / f"{CALL_A}.jsonl").mkdir()  # nothing can take its place
+    spool.done(spool.do(chores))
+    spool.append(CALL_A, [line(CALL_A, 2)])
+    (written,) = [path for path in spares(spool) if path.stat().st_size]
+    assert len(written.read_bytes().splitlines()) == 2
