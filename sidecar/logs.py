@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
@@ -14,10 +18,20 @@ TRACEBACKS = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(sho
 """Where it happened, and no variables: a frame of a digest calculation holds a password."""
 
 
+@cache
+def _encoder(default: Callable[[Any], Any]) -> json.JSONEncoder:
+    return json.JSONEncoder(default=default)
+
+
+def _dumps(event: Any, default: Callable[[Any], Any]) -> str:
+    """What `json.dumps` gives, which would make its encoder anew for each line."""
+    return _encoder(default).encode(event)
+
+
 def configure() -> None:
     """Set structlog up for this process."""
     terminal = sys.stderr.isatty()
-    renderer = structlog.dev.ConsoleRenderer(repr_native_str=True) if terminal else structlog.processors.JSONRenderer()
+    renderer = structlog.dev.ConsoleRenderer(repr_native_str=True) if terminal else structlog.processors.JSONRenderer(serializer=_dumps)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
