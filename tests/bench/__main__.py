@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.bench import footprint, machine, media, peers, signalling
@@ -92,32 +92,41 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one sample of the short measurements, in two minutes; not for quoting")
     parser.add_argument("--repeat", type=int, default=3, help="samples of each (3)")
     parser.add_argument("--output", type=Path, default=None, help="the Markdown file (docs/bench.md, with --quick var/bench.md)")
+    parser.add_argument(
+        "--add", action="store_true", help="add to the samples of earlier runs, where else those of the same row are replaced"
+    )
     parser.add_argument("--fresh", action="store_true", help="leave out what earlier runs measured of other names")
     options = parser.parse_args()
     unknown = sorted(set(options.names) - set(NAMES))
     if unknown:
         parser.error(f"no measurement {', '.join(unknown)}; there are: {', '.join(NAMES)}")
+    output = options.output or peers.ROOT / ("var" if options.quick else "docs") / "bench.md"
+    kept = peers.ROOT / "var" / "bench.json"
+    results = Results(machine.describe())
+    if kept.exists() and not options.quick and not options.fresh:
+        results.take(kept.read_text(), add=options.add)
     try:
         peers.install(list(peers.PACKAGES), sippy=not options.quick)
         names = options.names or [name for name in NAMES if not options.quick or name not in CONTROL]
-        results = measure(plan(names, quick=options.quick), 1 if options.quick else options.repeat)
+        for _ in measure(results, plan(names, quick=options.quick), 1 if options.quick else options.repeat):
+            keep(results, output, None if options.quick else kept)
         for name in CONTROL:
             if name in names:
-                results.sections.append((TITLES[name], control(CONTROL[name])))
+                results.section(TITLES[name], control(CONTROL[name]))
+                keep(results, output, None if options.quick else kept)
     except peers.NoPeer as error:
         sys.stderr.write(f"bench: {error}\n")
         return 2
-    output = options.output or peers.ROOT / ("var" if options.quick else "docs") / "bench.md"
-    kept = peers.ROOT / "var" / "bench.json"
-    for file in (output, kept):
-        file.parent.mkdir(parents=True, exist_ok=True)
-    if not options.quick:
-        if kept.exists() and not options.fresh:
-            results.take(kept.read_text())
-        kept.write_text(results.dump())
-    output.write_text(results.markdown())
     sys.stdout.write(f"{results.text()}\n\nwritten to {output}\n")
     return 0
+
+
+def keep(results: Results, output: Path, kept: Path | None) -> None:
+    """Write down what there is: a run that is stopped has measured something."""
+    for file, text in ((output, results.markdown()), (kept, results.dump())):
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
 
 
 def control(command: list[str]) -> str:
@@ -130,9 +139,8 @@ def control(command: list[str]) -> str:
     return done.stdout.strip() if done.returncode == 0 else f"failed: {done.stderr.strip()[-500:]}"
 
 
-def measure(samples: list[tuple[str, Sample]], repeat: int) -> Results:
-    """Take every sample `repeat` times, one repetition after the other."""
-    results = Results(machine.describe())
+def measure(results: Results, samples: list[tuple[str, Sample]], repeat: int) -> Iterator[None]:
+    """Take every sample `repeat` times; comes back after each repetition."""
     if machine.LOAD_CORE == machine.TEST_CORE:
         results.remark("this machine lent one core only: load tools and systems share it, and no figure can be trusted")
     for turn in range(repeat):
@@ -145,7 +153,7 @@ def measure(samples: list[tuple[str, Sample]], repeat: int) -> Results:
                 except RuntimeError as error:
                     results.remark(f"{name}: {error}")
             sys.stderr.write(f"    {time.monotonic() - begin:.1f} s\n")
-    return results
+        yield
 
 
 if __name__ == "__main__":

@@ -53,6 +53,8 @@ class Results:
         self.sections: list[tuple[str, str]] = []
         """Title and text of what has a form of its own."""
         self._foreign: list[float] = []
+        self._stale: set[tuple[str, str]] = set()
+        """Rows and systems whose samples are of an earlier run."""
 
     def dump(self) -> str:
         """Everything, for a later run of other parts to be added to."""
@@ -60,22 +62,27 @@ class Results:
         kept = {"machine": self.machine, "rows": rows, "remarks": self.remarks, "sections": self.sections, "foreign": self._foreign}
         return json.dumps(kept, indent=1)
 
-    def take(self, text: str) -> None:
-        """Keep what an earlier run measured and this one did not. Another machine's figures are no use beside ours."""
+    def take(self, text: str, *, add: bool) -> None:
+        """Begin with what earlier runs measured; rows that are measured now begin anew unless `add`. Another machine's are no use here."""
         kept = json.loads(text)
         if kept["machine"].partition(", load")[0] != self.machine.partition(", load")[0]:
             return
-        measured = self.rows
-        self.rows = {name: Row(name, unit, more, samples) for name, unit, more, samples in kept["rows"]} | measured
-        titles = {title for title, _ in self.sections}
-        self.sections = [(title, body) for title, body in kept["sections"] if title not in titles] + self.sections
-        for sentence in kept["remarks"]:
-            self.remark(sentence)
-        self._foreign += kept["foreign"]
+        self.rows = {name: Row(name, unit, more, samples) for name, unit, more, samples in kept["rows"]}
+        self._stale = set() if add else {(name, system) for name, row in self.rows.items() for system in row.samples}
+        self.sections = [(title, body) for title, body in kept["sections"]]
+        self.remarks = kept["remarks"]
+        self._foreign = kept["foreign"]
+
+    def section(self, title: str, text: str) -> None:
+        """What has a form of its own, in place of an earlier one."""
+        self.sections = [*((other, body) for other, body in self.sections if other != title), (title, text)]
 
     def add(self, name: str, unit: str, system: str, value: float, *, more_is_better: bool = False) -> None:
         """One more sample."""
         row = self.rows.setdefault(name, Row(name, unit, more_is_better))
+        if (name, system) in self._stale:
+            self._stale.discard((name, system))
+            row.samples[system] = []
         row.samples.setdefault(system, []).append(value)
 
     def remark(self, sentence: str) -> None:
