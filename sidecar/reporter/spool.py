@@ -74,7 +74,9 @@ class Spool:
         self._spares: deque[Path] = deque()
         self._spares_made = 0
         self._unnamed: list[TraceFile] = []
-        """Traces that still stand under a spare file's name."""
+        """Traces that still stand under a spare file's name, and …"""
+        self._naming: list[TraceFile] = []
+        """… those that are getting their own."""
         self._bytes = self._waiting_bytes = self._recent_bytes = 0
         self._lost = self._late = self._refusals = self._errors = 0
         self._trouble: str | None = None
@@ -151,6 +153,7 @@ class Spool:
     def take_chores(self) -> Chores:
         """What is to be done in the directory; hand it to `do`, off the event loop, then to `done`."""
         unnamed, self._unnamed = self._unnamed, []
+        self._naming = unnamed
         wanted = _SPARES - len(self._spares)
         first, self._spares_made = self._spares_made, self._spares_made + wanted
         spares = [self.path / f"{SPARE}{os.getpid()}-{number}" for number in range(first, first + wanted)]
@@ -175,6 +178,7 @@ class Spool:
 
     def done(self, chores: Chores) -> None:
         """Go by what `do` did."""
+        self._naming = []
         self._spares.extend(chores.spares)
         for trace, _, new in chores.names:
             trace.path = new
@@ -269,7 +273,7 @@ class Spool:
         return {
             "path": str(self.path),
             "traces": len(self._traces),
-            "open": sum(not trace.closed for trace in self._traces.values()),
+            "open": sum(not trace.closed for trace in self._traces.values()) + self._nameless,
             "unsent_traces": len(self._unsent),
             "bytes": self._bytes,
             "max_bytes": self._max_bytes,
@@ -325,6 +329,11 @@ class Spool:
             trace.path = self._spares.popleft()
             self._unnamed.append(trace)
         return trace
+
+    @property
+    def _nameless(self) -> int:
+        """Closed traces that do not stand in their place yet."""
+        return sum(trace.closed for trace in (*self._unnamed, *self._naming))
 
     def _home_of(self, call: str) -> Path:
         return self.path / f"{call}.jsonl"
