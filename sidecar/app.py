@@ -56,6 +56,7 @@ from sidecar.sip.uri import SipUri, bracketed
 from sidecar.software import software
 from sidecar.status import Status
 from sidecar.steering import Steering
+from sidecar.workers import Part
 
 log = structlog.get_logger()
 
@@ -81,10 +82,11 @@ LAST_ANSWERS = 1.0
 class Sidecar:
     """One running sidecar. Everything happens in one event loop, but for the analysis, which has a process of its own."""
 
-    def __init__(self, config: SidecarConfig, path: Path | None = None) -> None:
-        """`path`: the file that `config` was read from, to be read again on SIGHUP."""
-        self.config = config
-        self.configuration = Configuration(config, path)
+    def __init__(self, config: SidecarConfig, path: Path | None = None, part: Part | None = None) -> None:
+        """`path`: the file that `config` was read from, to be read again on SIGHUP. `part`: what of it is this process's."""
+        self.part = part or Part(1, 1)
+        self.config = config = config if part is None else part.of(config)
+        self.configuration = Configuration(config, path) if part is None else Configuration(config, path, part.of)
         self.fleet: FleetClient | None = None
         self.tap_dropped = 0
         """Packets of ended calls that the analysis never saw."""
@@ -135,9 +137,9 @@ class Sidecar:
             self.relays = await self._relays(stack)
             self.pool = PortPool(*config.media.ports, forwarder=None if self.relays is not None else self._forwarder(stack))
             # Whoever calls before every listener is there is told to come back.
-            self.engine = Engine(_settings(config, ()), RandomIds())
+            self.engine = Engine(_settings(config, ()), RandomIds(self.part.mine))
             self.engine.draining = True
-            self.engine = Engine(_settings(config, await self._listen(stack)), RandomIds())
+            self.engine = Engine(_settings(config, await self._listen(stack)), RandomIds(self.part.mine))
             self.configuration.apply, self.configuration.prepare = self._reconfigure, self.reload_certificates
             if config.fleet.enabled:
                 token = revealed(config.control.token)
@@ -172,6 +174,9 @@ class Sidecar:
                     routes=[route.name for route in config.routes],
                     media=self.forwarding,
                 )
+                if self.part.share is not None:
+                    self.part.share.gone = self.stopping.set
+                    self.part.share.ready()
                 await self.stopping.wait()
                 await self._drain()
                 if self.fleet is not None:
@@ -234,7 +239,9 @@ class Sidecar:
         """Open every transport. Raises StartError."""
         sip = self.config.sip
         settings = TlsSettings(**sip.tls.model_dump())
-        self.transports = Transports(self._received, self._refused, self._malformed, settings=settings, origins=sip.origins)
+        self.transports = Transports(
+            self._received, self._refused, self._malformed, settings=settings, origins=sip.origins, share=self.part.share
+        )
         stack.push_async_callback(self.transports.aclose)
         await self.transports.open(sip.endpoints)
         self._send = self.transports.send

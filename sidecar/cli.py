@@ -39,7 +39,15 @@ USAGE = 2
 
 
 @app.command()
-def sidecar(config: ConfigFile) -> None:
+def sidecar(
+    config: ConfigFile,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="Processes that share the SIP addresses, each with its part of the ports; UDP alone.")
+    ] = 1,
+    worker: Annotated[str | None, typer.Option(hidden=True)] = None,
+    feed: Annotated[int, typer.Option(hidden=True)] = -1,
+    sockets: Annotated[str, typer.Option(hidden=True)] = "",
+) -> None:
     """Run the sidecar: relay calls, measure turns, report to control. Stops on SIGTERM after a drain."""
     from sidecar import config as sidecar_config
     from sidecar import logs
@@ -48,15 +56,23 @@ def sidecar(config: ConfigFile) -> None:
     logs.configure()
     try:
         settings = sidecar_config.load(config)
-        _run(_sidecar(settings, config))
+        _run(_workers(settings, config, workers) if workers > 1 else _sidecar(settings, config, worker, feed, sockets))
     except (SettingsError, StartError) as error:
         _fail(str(error))
 
 
-async def _sidecar(settings: Any, path: Path) -> None:
+async def _sidecar(settings: Any, path: Path, worker: str | None, feed: int, sockets: str) -> None:
     from sidecar.app import Sidecar
+    from sidecar.workers import part_of
 
-    await Sidecar(settings, path).run()
+    part = None if worker is None else part_of(worker, feed, [int(number) for number in sockets.split(",")])
+    await Sidecar(settings, path, part).run()
+
+
+async def _workers(settings: Any, path: Path, count: int) -> None:
+    from sidecar.workers import Workers
+
+    await Workers(settings, path, count).run()
 
 
 @control_app.callback()

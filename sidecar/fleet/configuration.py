@@ -30,8 +30,9 @@ Apply = Callable[[SidecarConfig], None]
 class Configuration:
     """The file, the snapshot, and what follows from both."""
 
-    def __init__(self, file: SidecarConfig, path: Path | None) -> None:
-        """`path`: where `file` was read; None: it cannot be read again."""
+    def __init__(self, file: SidecarConfig, path: Path | None, part: Callable[[SidecarConfig], SidecarConfig] = lambda file: file) -> None:
+        """`path`: where `file` was read; None: it cannot be read again. `part`: what of a file is this sidecar's."""
+        self._part = part
         self.in_force = file
         self.apply: Apply = lambda _config: None
         """What a change is told to, once it was checked. It must not fail."""
@@ -129,7 +130,7 @@ class Configuration:
         """The file as it is now. Raises SettingsError, also for a change that only a restart can bring about."""
         if self._path is None:
             raise SettingsError("there is no file to read again")
-        file = load(self._path)
+        file = self._part(load(self._path))
         for name in SidecarConfig.model_fields:
             if name not in CHANGEABLE and getattr(file, name) != getattr(self._file, name):
                 raise SettingsError(f"{place_of(self._path, [name])}: {name} cannot change while the sidecar runs: restart it for that")

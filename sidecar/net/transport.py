@@ -12,6 +12,7 @@ from dataclasses import replace
 from sidecar.clocks import Addr
 from sidecar.net import tls
 from sidecar.net.errors import StartError
+from sidecar.net.sharing import Share
 from sidecar.net.tcp import UNREAD, Connection, Stream, StreamLimits, addressed, connect, listening
 from sidecar.net.tls import TlsError, TlsPipe, TlsSettings
 from sidecar.net.udp import SipSocket
@@ -50,8 +51,13 @@ class Transports:
         settings: TlsSettings = TlsSettings(),  # noqa: B008 – a frozen value
         limits: StreamLimits = StreamLimits(),  # noqa: B008 – a frozen value
         origins: Iterable[str] = (),
+        share: Share | None = None,
     ) -> None:
-        """Reads the TLS files. Raises StartError. `origins`: of web pages that may connect by WebSocket, besides our own."""
+        """Reads the TLS files. Raises StartError. `origins`: of web pages that may connect by WebSocket, besides our own.
+
+        `share`: the UDP sockets are there already, and another process reads them.
+        """
+        self._share = share
         self.local: tuple[Endpoint, ...] = ()
         """Where we listen, with the ports that the kernel gave."""
         self.counts: Counter[str] = Counter()
@@ -77,9 +83,10 @@ class Transports:
 
     async def open(self, endpoints: Iterable[Endpoint]) -> None:
         """Listen everywhere. Raises StartError naming the endpoint that cannot be had; what was opened until then is closed by `aclose`."""
+        shared = iter(self._share.open(self._received, self._unreachable) if self._share is not None else ())
         for endpoint in endpoints:
             if endpoint.transport == "udp":
-                sip = await SipSocket.open(endpoint.addr, self._received, self._unreachable)
+                sip = next(shared, None) or await SipSocket.open(endpoint.addr, self._received, self._unreachable)
                 self._udp[sip.local] = sip
                 bound = sip.local
             else:
@@ -136,6 +143,8 @@ class Transports:
         await self._all_released()
         for websocket in self._websockets:
             await websocket.aclose()
+        if self._share is not None:
+            self._share.close()
         for sip in self._udp.values():
             sip.close()
 

@@ -20,7 +20,7 @@ Refused = Callable[[Flow], None]
 # Linux's numbers; `socket` has no names for them.
 _IP_RECVERR = 11
 _IPV6_RECVERR = 25
-_MSG_ERRQUEUE = 0x2000
+MSG_ERRQUEUE = 0x2000
 _LARGEST = 65535
 _MOST_FLOWS = 4096
 _BUFFER = 4 << 20
@@ -46,7 +46,7 @@ class SipSocket(asyncio.DatagramProtocol):
     async def open(cls, addr: Addr, receive: Receive, refused: Refused) -> SipSocket:
         """Bind `addr` (port 0: any). Raises StartError naming the address."""
         try:
-            sock = _bound(addr)
+            sock = bound(addr)
         except OSError as error:
             detail = error.strerror or str(error)
             raise StartError(f"cannot listen on udp://{addr[0]}:{addr[1]} for SIP: {detail}; change sip.listen or free the port") from error
@@ -96,7 +96,7 @@ class SipSocket(asyncio.DatagramProtocol):
         """Take every entry of the error queue; each names where the lost datagram was going."""
         while True:
             try:
-                _, _, _, addr = self._sock.recvmsg(_LARGEST, 512, _MSG_ERRQUEUE | socket.MSG_DONTWAIT)
+                _, _, _, addr = self._sock.recvmsg(_LARGEST, 512, MSG_ERRQUEUE | socket.MSG_DONTWAIT)
             except (BlockingIOError, InterruptedError):
                 return
             self.errors += 1
@@ -104,7 +104,8 @@ class SipSocket(asyncio.DatagramProtocol):
                 self._refused(Flow("udp", self.local, (addr[0], addr[1])))
 
 
-def _bound(addr: Addr) -> socket.socket:
+def bound(addr: Addr) -> socket.socket:
+    """A socket for SIP that listens on `addr`. Raises OSError."""
     family = socket.AF_INET6 if ":" in addr[0] else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
