@@ -66,4 +66,4 @@ class Picture:
 
 
 def _octets(levels: Levels) -> bytes:
-    return np.clip(np.rint(-levels), 0, -FLOOR_DB).astype(np.uint8).tobytes()
+    return np.clip(0.5 - levels, 0, -FLOOR_DB).astype(np.uint8).tobytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -18,6 +19,8 @@ HOP: Final = 16
 FLOOR_DB: Final = -96.0
 _FULL_SCALE: Final = 32768.0
 Side = Literal["onset", "end"]
+_FAST: Final = sorted(2**a * 3**b * 5**c for a in range(4, 18) for b in range(5) for c in range(4) if 2**a * 3**b * 5**c < 1 << 17)
+"""Lengths without large prime factors."""
 
 # How much of a boundary is lost when all but the top `depth` dB of the speech are hidden: depth → (median, 90th percentile) in ms.
 _END_LOST: Final = (
@@ -77,10 +80,10 @@ def stretches(flags: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.N
 
 
 def _fast_size(size: int) -> int:
-    """The next length that a Fourier transform takes quickly (2^n, 3·2^n, 5·2^n …), at least 1 ms longer: the transform is circular."""
+    """The next length that a Fourier transform takes quickly, at least 1 ms longer: the transform is circular."""
     needed = size + RATE // 1000
-    power = 1 << (needed - 1).bit_length()
-    return min(n for n in (power, power * 3 // 4, power * 5 // 8, power * 9 // 16) if n >= needed)
+    index = bisect_left(_FAST, needed)
+    return _FAST[index] if index < len(_FAST) else needed
 
 
 def decibels(power: npt.NDArray[np.floating]) -> Levels:
