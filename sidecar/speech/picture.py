@@ -66,4 +66,5 @@ class Picture:
 
 
 def _octets(levels: Levels) -> bytes:
-    return np.clip(0.5 - levels, 0, -FLOOR_DB).astype(np.uint8).tobytes()
+    octets: bytes = np.clip(0.5 - levels, 0, -FLOOR_DB).astype(np.uint8).tobytes()
+    return octets
