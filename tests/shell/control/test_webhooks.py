@@ -11,9 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+import pytest
 from aiohttp import web
 from standardwebhooks.webhooks import Webhook
 
+from control.delivery.destination import Later, Parcel, Refused
+from control.delivery.tuner import Tuner
+from control.delivery.webhook import Webhook as WebhookSender
 from control.delivery.webhook import destination
 from tests.core.control.traces import Trace, complete, report, turn
 from tests.shell.control.kit import control, evaluator, settings, until
@@ -57,7 +62,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 @asynccontextmanager
 async def served(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
     app = web.Application()
-    app.router.add_post("/hook", handler)
+    app.router.add_post("/{path:.*}", handler)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -165,3 +170,29 @@ async def test_a_missing_report_is_told_when_the_grace_is_over(tmp_path: Path) -
         async with control(settings(tmp_path, "http://127.0.0.1:9", **changes)) as client:
             await client.facts(*complete("c1", "SCL_abc").facts)
             await until(lambda: hook.types() == ["report.missing"])
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("kind", ["webhook", "evaluator"])
+async def test_a_redirect_is_not_followed(kind: str, status: int) -> None:
+    """It would take the event, or the evaluator's key, to wherever it points: past the check of the address that was configured."""
+    trapped: list[str] = []
+
+    async def trap(request: web.Request) -> web.Response:
+        trapped.append(request.path)
+        return web.Response()
+
+    async with served(trap) as elsewhere:
+
+        async def redirect(request: web.Request) -> web.Response:
+            return web.Response(status=status, headers={"Location": elsewhere})
+
+        async with served(redirect) as url, aiohttp.ClientSession() as session:
+            parcel = Parcel(1, "create_call", "r1", b"{}", "application/json", "1", "a", "key", 1)
+            if kind == "webhook":
+                result = await WebhookSender(session, url, SECRET, 5.0, lambda: datetime.now(UTC)).send(parcel)
+                assert isinstance(result, Later)
+            else:
+                result = await Tuner(session, url.removesuffix("/hook"), 5.0, lambda: datetime.now(UTC)).send(parcel)
+                assert isinstance(result, Refused)
+    assert trapped == []
