@@ -12,8 +12,10 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from urllib.error import HTTPError
@@ -151,11 +153,10 @@ def test_a_peer_that_never_reads_is_dropped(field: Field) -> None:
     before = field.sidecar.memory_kb()
     with connected(field.tcp, field.friend) as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        deaf.settimeout(0.5)
-        asked = b"".join(options(number, "TCP", "Subject: " + "x" * 300 + "\r\n") for number in range(500))
-        with contextlib.suppress(TimeoutError, OSError):
-            for _ in range(100):
-                deaf.sendall(asked)
+        # Answers repeat every Via: a few hundred of these are more than the kernel keeps for the peer, and than the sidecar does.
+        with contextlib.suppress(OSError):
+            for number in range(1000):
+                deaf.sendall(options(number, "TCP", f"Via: SIP/2.0/TCP h;branch=z9hG4bKx;x={'x' * 20_000}\r\n"))
         until("the connection to be dropped", lambda: get_json(f"{field.admin}/v1/state")["transports"]["counts"].get("unread"))
     field.stands()
     assert field.sidecar.memory_kb() - before < 64_000
@@ -253,22 +254,34 @@ def vicious(tool: str, *arguments: str, hidden: bool) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("hidden", [False, True])
-def test_sipvicious_finds_no_user_no_password_and_no_name(field: Field, hidden: bool, tmp_path: Path) -> None:
+def test_sipvicious_finds_no_user_no_password_and_no_name(field: Field, tmp_path: Path) -> None:
+    """Under its own name, and hiding it. All tools at a time: they mostly wait for answers."""
     host, port = field.udp[0], str(field.udp[1])
     words = tmp_path / "passwords"
     words.write_text("0000\n1111\n1234\npassword\n")
-    for method in ("OPTIONS", "REGISTER", "INVITE"):
-        found = vicious("svmap", "-p", port, "-m", method, host, hidden=hidden)
-        assert "trunkside" not in found.lower()
-        assert hidden or "found nothing" in found, found
-    for method in ("REGISTER", "INVITE"):
-        found = vicious("svwar", "-p", port, "-m", method, "-e", "995-1005", "--force", "--maximumtime=3", host, hidden=hidden)
-        assert "found nothing" in found, found
-        # Nor is the user that exists told from those that do not.
-        assert not re.search(r"\|\s*1000\s*\|", found), found
-    found = vicious("svcrack", "-p", port, "-u", USER, "-d", str(words), "--maximumtime=3", host, hidden=hidden)
-    assert not re.search(rf"\|\s*{PASSWORD}\s*\|", found), found
+    aimed = ("-p", port, "--maximumtime=3")
+    with ThreadPoolExecutor() as pool:
+        maps, wars, cracks = (
+            {
+                (hidden, *arguments): pool.submit(vicious, tool, *arguments, host, hidden=hidden)
+                for hidden in (False, True)
+                for arguments in each
+            }
+            for tool, each in (
+                ("svmap", [("-p", port, "-m", method) for method in ("OPTIONS", "INVITE")]),
+                ("svwar", [(*aimed, "-m", method, "-e", "995-1005", "--force") for method in ("REGISTER", "INVITE")]),
+                ("svcrack", [(*aimed, "-u", USER, "-d", str(words))]),
+            )
+        )
+    for (hidden, *_), found in maps.items():
+        assert "trunkside" not in found.result().lower()
+        assert hidden or "found nothing" in found.result()
+    for found in wars.values():
+        # The user that exists is not told from those that do not.
+        assert "found nothing" in found.result(), found.result()
+        assert not re.search(r"\|\s*1000\s*\|", found.result())
+    for found in cracks.values():
+        assert not re.search(rf"\|\s*{PASSWORD}\s*\|", found.result()), found.result()
     field.stands()
 
 
@@ -305,18 +318,23 @@ def test_media_from_a_third_address_reaches_nobody_and_gets_none(field: Field) -
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 def test_a_small_body_that_would_be_a_large_one_is_refused(field: Field, path: str, coding: str) -> None:
     before = _peak_kb(field.control.process.pid)
-    zeros = b"[" + b" " * (300 << 20)
-    bomb = gzip.compress(zeros, 6) if coding == "gzip" else zlib.compress(zeros, 6)
     headers = {"Content-Type": "application/json", "Content-Encoding": coding, "Authorization": "Bearer x"}
     try:
-        with urlopen(Request(field.api + path, data=bomb, headers=headers), timeout=30) as response:
+        with urlopen(Request(field.api + path, data=bomb(coding), headers=headers), timeout=30) as response:
             answered = response.status
     except HTTPError as error:
         with error:
             answered = error.status
     assert 400 <= answered < 500
-    assert _peak_kb(field.control.process.pid) - before < 100_000
+    assert _peak_kb(field.control.process.pid) - before < 60_000
     field.stands()
+
+
+@lru_cache
+def bomb(coding: str) -> bytes:
+    """100 KB that are 100 MB."""
+    blanks = b"[" + b" " * (100 << 20)
+    return gzip.compress(blanks, 1) if coding == "gzip" else zlib.compress(blanks, 1)
 
 
 def _peak_kb(pid: int) -> int:
