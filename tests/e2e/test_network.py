@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,10 +117,11 @@ def call(
     source: str = EVALUATOR,
     hold_ms: int = 2000,
     scenario: str = "caller",
-    **more: Any,
+    more: Sequence[str] = (),
+    **given: Any,
 ) -> Sipp:
-    options = ["-r", "5", "-s", "agent", "-d", str(hold_ms)]
-    return sipp(stack, scenario, folder, net.evaluator, source, 5060, target=target, options=options, **more)
+    options = ["-r", "5", "-s", "agent", "-d", str(hold_ms), *more]
+    return sipp(stack, scenario, folder, net.evaluator, source, 5060, target=target, options=options, **given)
 
 
 def good(party: Sipp, calls: int = CALLS, seconds: float = 30) -> None:
@@ -189,6 +190,26 @@ def redirect(host: Host, tool: str) -> None:
     assert len(rules) == 2
     for rule in rules:
         host.do(*rule)
+
+
+def test_a_redirect_takes_tcp_too_where_it_is_told_so(net: Net, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        config = settings(
+            f"sip:agent@{POD}:5060", listen=["udp://0.0.0.0:15060", "tcp://0.0.0.0:15060"], advertise=POD, advertise_port=5060
+        )
+        sidecar = stack.enter_context(running("sidecar", tmp_path / "sidecar", config, prefix=net.pod.prefix))
+        net.pod.do("/bin/sh", str(REDIRECT), env={"AGENT_PORT": "5060", "SIDECAR_PORT": "15060", "PROTOCOLS": "udp tcp"})
+        agent = sipp(stack, "agent", tmp_path, net.pod, POD, 5060, calls=2)
+        for transport in ("u1", "t1"):
+            good(call(stack, tmp_path / transport, net, f"{POD}:5060", hold_ms=100, calls=1, more=["-t", transport]), 1)
+        good(agent, 2)
+        assert len(ended(tmp_path / "sidecar", sidecar, 2)) == 2
+
+
+def test_a_redirect_that_makes_no_sense_is_refused() -> None:
+    for env, says in (({"AGENT_PORT": "sip"}, "'sip' is no port"), ({"AGENT_PORT": "5060", "PROTOCOLS": "sctp"}, "'sctp' is neither")):
+        done = subprocess.run(["/bin/sh", str(REDIRECT)], env=env, capture_output=True, text=True, check=False)
+        assert (done.returncode, says in done.stderr) == (2, True)
 
 
 def test_an_edge_behind_nat_that_knows_nothing_of_it_behind_a_redirected_port(net: Net, tmp_path: Path) -> None:
