@@ -22,7 +22,7 @@ CALLS = 3
 NAMES = [*(name for name, case in CASES.items() if not case.seconds), *(name for name, case in CASES.items() if case.seconds)]
 
 
-WAYS = [("udp", "udp"), *(pytest.param(*way, marks=pytest.mark.matrix) for way in (("udp", "tcp"), ("tcp", "udp"), ("tcp", "tcp")))]
+WAYS = (("udp", "udp"), ("udp", "tcp"), ("tcp", "udp"), ("tcp", "tcp"))
 """Transports of the legs. The state machines are tried over UDP at every run; what a stream changes in them, by `make matrix`."""
 SIPP = {"udp": "u1", "tcp": "t1"}
 
@@ -46,8 +46,19 @@ LONG = ("refreshed-by-the-sidecar",)
 """Half of the shortest session interval goes by in them (RFC 4028 section 5); core tests go through it on a clock of their own."""
 
 
-@pytest.mark.parametrize(("near", "far"), WAYS)
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.load) if name in LONG else name for name in NAMES])
+def _marks(name: str, way: tuple[str, str]) -> list[pytest.MarkDecorator]:
+    return [*([pytest.mark.load] if name in LONG else []), *([pytest.mark.matrix] if way != WAYS[0] else [])]
+
+
+@pytest.mark.parametrize(
+    ("name", "near", "far"),
+    [
+        pytest.param(name, *way, marks=_marks(name, way))
+        for way in WAYS
+        for name in NAMES
+        if not (CASES[name].needs_udp and way[0] != "udp")
+    ],
+)
 def test_a_case_passes_at_both_ends(
     tmp_path: Path, benches: Callable[..., Bench], name: str, near: str, far: str, record_property: Callable[[str, object], None]
 ) -> None:
