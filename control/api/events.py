@@ -90,11 +90,14 @@ class Broker:
         """Write what was `missed`, then events as they come, until the reader goes, falls behind, or control stops."""
         with self._watch(wants) as watcher:  # before the store is asked, so that nothing falls between the two
             closing = asyncio.create_task(self._closing.wait())
+            began = now_us()
             try:
                 async with asyncio.timeout(None) as patience:
-                    await _write(response, patience, f": trunkside events\nretry: 2000\nid: {now_us()}\n\n")
+                    await _write(response, patience, ": trunkside events\nretry: 2000\n\n")
                     async for message in missed:
                         await _write(response, patience, message)
+                    # Not sooner: a reader that breaks off among what it missed would come back as one that has heard all of it.
+                    await _write(response, patience, f"id: {began}\n\n")
                     while not closing.done():
                         if watcher.overrun and watcher.queue.empty():
                             reason = {"reason": f"the reader is too slow: {QUEUE} events waited for it"}

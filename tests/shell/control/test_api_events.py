@@ -32,6 +32,13 @@ class Event:
 
 
 async def block(stream: aiohttp.ClientResponse) -> Event:
+    """The next one that tells something."""
+    while (event := await _any_block(stream)).name is None:
+        pass
+    return event
+
+
+async def _any_block(stream: aiohttp.ClientResponse) -> Event:
     async with asyncio.timeout(8):
         lines = (await stream.content.readuntil(b"\n\n")).decode().strip().split("\n")
     fields = {name: value for name, _, value in (line.partition(": ") for line in lines) if name}
@@ -39,13 +46,18 @@ async def block(stream: aiohttp.ClientResponse) -> Event:
     return Event(fields.get("event"), number, json.loads(fields["data"]) if "data" in fields else None)
 
 
+async def opened(stream: aiohttp.ClientResponse) -> None:
+    """Told that it has missed nothing."""
+    assert [(await _any_block(stream)).id is not None for _ in range(2)] == [False, True]
+
+
 @asynccontextmanager
 async def watching(client: Client, query: str = "", last: int | str | None = None) -> AsyncIterator[aiohttp.ClientResponse]:
     headers = {"Last-Event-ID": str(last)} if last is not None else {}
     async with client.http.get(f"{client.url}/v1/events{query}", headers=headers) as stream:
         assert stream.status == 200, await stream.text()
-        first = await block(stream)
-        assert (first.name, first.id is not None) == (None, True)
+        first = await _any_block(stream)
+        assert (first.name, first.id) == (None, None)
         yield stream
 
 
@@ -63,6 +75,20 @@ async def test_a_reader_that_comes_back_is_told_what_changed_meanwhile(tmp_path:
             assert missed[1].id > (seen.id or 0)
             await client.facts(*complete("c3", "SCL_ghi", token=None).facts)
             assert (await block(stream)).data["id"] == "c3"
+
+
+async def test_only_a_reader_that_was_told_all_it_missed_goes_on_from_now(tmp_path: Path) -> None:
+    async with control(settings(tmp_path, NOWHERE)) as client:
+        async with watching(client) as stream:
+            start = await _any_block(stream)  # one that missed nothing goes on from now at once
+            assert (start.name, start.id is not None) == (None, True)
+        for number in range(3):
+            await client.facts(*Trace(f"c{number}", f"id-{number}", token=None).facts)
+        async with watching(client, last=start.id) as stream:
+            told = [await _any_block(stream) for _ in range(4)]
+        assert [event.data and event.data["id"] for event in told] == ["c0", "c1", "c2", None]
+        ids = [event.id or 0 for event in told]
+        assert ids == sorted(ids)
 
 
 async def test_a_restart_loses_no_event(tmp_path: Path) -> None:
@@ -145,11 +171,11 @@ async def test_a_reader_that_falls_behind_is_told_so_and_dropped_while_others_go
     monkeypatch.setattr(events, "QUEUE", 8)
     broker = events.Broker()
     async with broadcasting(broker) as url, aiohttp.ClientSession() as http, http.get(url) as slow:
-        await block(slow)
+        await opened(slow)
         for number in range(9):  # in one step of the loop: nobody can have read any
             broker.call_changed(call(number))
         async with http.get(url) as other:
-            await block(other)
+            await opened(other)
             told = [await block(slow) for _ in range(9)]
             assert [event.data["id"] for event in told[:8]] == [f"c{number}" for number in range(8)]
             assert (told[8].name, "too slow" in told[8].data["reason"]) == ("dropped", True)
@@ -164,7 +190,7 @@ async def test_a_reader_that_takes_nothing_at_all_is_cut_off(monkeypatch: pytest
     broker = events.Broker()
     large = call(1).model_copy(update={"sip_call_id": "x" * 200_000})
     async with broadcasting(broker) as url, aiohttp.ClientSession(read_bufsize=1024) as http, http.get(url) as stalled:
-        await block(stalled)
+        await opened(stalled)
         for _ in range(60):  # far more than the buffers of a connection hold
             broker.call_changed(large)
         await until(lambda: broker.dropped == 1 and broker.describe()["watchers"] == 0)
@@ -188,7 +214,7 @@ async def _admits(client: Client) -> bool:
 async def test_streams_end_when_control_stops(tmp_path: Path) -> None:
     async with control(settings(tmp_path, NOWHERE)) as client:
         stream = await client.http.get(client.url + "/v1/events")
-        await block(stream)
+        await opened(stream)
         loop = asyncio.get_running_loop()
         asked = loop.time()
     assert loop.time() - asked < 5
