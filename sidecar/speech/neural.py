@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.media.decode import Pcm
+from sidecar.media.decode import RATE, Pcm
 from sidecar.speech.detector import FRAME, Flags, Hold
 from sidecar.speech.settings import SpeechSettings
 
@@ -107,7 +107,7 @@ class Neural:
         self._lost = np.concatenate([self._lost, lost if lost is not None else np.zeros(len(audible), np.bool_)])
         self._samples = np.concatenate([self._samples, self._doubled(pcm)])
         self._cut()
-        if len(self.windows) * WINDOW >= self._settings.most_waiting_s * 16000:
+        if len(self._lost) * FRAME >= self._settings.most_waiting_s * RATE:
             self._bench.judge()
 
     def finish(self) -> None:

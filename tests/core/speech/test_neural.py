@@ -122,3 +122,12 @@ def test_the_network_hears_sixteen_thousand_samples_a_second() -> None:
     spectrum = np.abs(np.fft.rfft(network.heard[15][0, CONTEXT:] * np.hanning(WINDOW)))
     assert abs(int(spectrum.argmax()) * 16000 / WINDOW - 500) < 32
     assert spectrum[WINDOW // 4 :].max() < spectrum.max() / 1000
+
+
+def test_what_waits_is_judged_before_a_long_silence_has_gone_by() -> None:
+    """Silence asks no question, but whoever waits for the speech before it keeps only so much audio."""
+    detector = Neural(Bench(Loudness()), SETTINGS)
+    detector.take(sound((1.0, 0.9)), np.ones(100, np.bool_), None)
+    for _ in range(3):
+        detector.take(sound((2.0, OFF)), np.zeros(200, np.bool_), None)
+    assert len(detector.judged()) >= 100

@@ -12,6 +12,7 @@ from control.contract.call import RelayDelay
 from sidecar.clocks import Mono
 from sidecar.media.codec import COMFORT_NOISE, STATIC, TELEPHONE_EVENT, Codec
 from sidecar.media.red import primary
+from sidecar.speech.neural import Bench, Floats
 from sidecar.turns.measured import Measured
 from sidecar.turns.measurement import Measurement
 from tests.support.speech_call import Conversation, Network, Sender, Track, conversation, merged, voice
@@ -24,8 +25,13 @@ GOOD = Network()
 Sent = list[tuple[float, bytes]]
 
 
-def measured(caller: Sent, agent: Sent, seconds: float) -> Measured:
-    call = Measurement()
+def loud(windows: Floats, states: Floats) -> tuple[Floats, Floats]:
+    """A network that takes what is loud for speech."""
+    return (np.abs(windows).max(axis=1) > 0.01).astype(np.float32), states
+
+
+def measured(caller: Sent, agent: Sent, seconds: float, bench: Bench | None = None) -> Measured:
+    call = Measurement(bench=bench)
     for leg in ("A", "B"):
         call.negotiated(leg, CODECS)
     call.answered(Mono(ANSWER))
@@ -44,13 +50,14 @@ def latencies(result: Measured) -> list[float]:
 PLAIN = measured(sent(TALK.caller, 1), sent(TALK.agent, 2), TALK.seconds)
 
 
-def test_ninety_seconds_in_which_nothing_is_sent_move_no_figure() -> None:
+@pytest.mark.parametrize("bench", [None, Bench(loud)], ids=["default", "neural"])
+def test_ninety_seconds_in_which_nothing_is_sent_move_no_figure(bench: Bench | None) -> None:
     """Both stop sending in a silence of 90 s (over the wraps of both numbers), and the caller's clock runs 100 ppm slow."""
     talk = Conversation(Track.silent(110), Track.silent(110), [], [], 110)
     ends = [talk.caller.say(at, CLIPS[i])[1] for i, at in enumerate((600.0, 96_000.0))]
     starts = [talk.agent.say(end + wait, CLIPS[4])[0] for end, wait in zip(ends, (700.0, 1100.0), strict=True)]
     result = measured(
-        sent(talk.caller, 1, Network(dtx=True, drift_ppm=100)), sent(talk.agent, 2, Network(dtx=True, jitter_ms=30)), talk.seconds
+        sent(talk.caller, 1, Network(dtx=True, drift_ppm=100)), sent(talk.agent, 2, Network(dtx=True, jitter_ms=30)), talk.seconds, bench
     )
     drift = 0.0001 * ends[1]
     assert latencies(result) == pytest.approx([starts[0] - ends[0], starts[1] - ends[1] - drift], abs=15)
