@@ -64,7 +64,7 @@ MUTANTS = (
         "sidecar/b2bua/allowance.py",
         "return host in self._peers or self._left(_source(host), allowance, now) >= 1",
         "return True",
-        "tests/core/b2bua/test_strangers.py::test_a_source_above_its_allowance_is_not_read_and_others_are",
+        "tests/core/b2bua/test_strangers.py::test_noise_and_stray_answers_cost_tokens_as_well",
     ),
     Mutant(
         "public addresses of webhooks",
