@@ -231,7 +231,11 @@ class RelayedCall:
                 except NoAnswer as error:
                     self._pool.down(server, str(error))
                 except Refused as error:
-                    words = "it was started anew in this call, whose media ended with that" if error.unknown else str(error)
+                    words = (
+                        "it did not know the call any more: it was started anew, or saw no packet for its timeout"
+                        if error.unknown
+                        else str(error)
+                    )
                     self._found("media_relay_lost", f"{server.name}: {words}")
             self._stop_listening()
 

@@ -167,6 +167,8 @@ def placed(answer: Mapping[str, Any], host: str) -> Placed:
     hosts = {line.address for line in live if not line.null_address}
     if len(hosts) > 1:
         raise Refused(f"it takes one leg's media at {' and '.join(sorted(hosts))}: give a leg one interface with one address")
+    if not all(map(_literal, hosts)):
+        raise Refused(f"it takes media at {hosts.pop()}, which is no address")
     ports = {line.index: (line.port, line.rtcp[1] if line.rtcp is not None else line.port + 1) for line in live}
     return Placed(hosts.pop() if hosts else host, ports)
 

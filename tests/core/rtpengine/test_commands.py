@@ -79,6 +79,11 @@ def test_two_hosts_for_one_leg_are_refused_in_words() -> None:
         commands.placed(answer(PLAIN + b"m=audio 9 RTP/AVP 0\r\nm=audio 11 RTP/AVP 0\r\nc=IN IP4 192.0.2.11\r\n"), "h")
 
 
+def test_a_name_is_no_place_for_media() -> None:
+    with pytest.raises(Refused, match=r"media\.example, which is no address"):
+        commands.placed(answer(PLAIN.replace(b"c=IN IP4 192.0.2.10", b"c=IN IP4 media.example") + b"m=audio 9 RTP/AVP 0\r\n"), "h")
+
+
 @pytest.mark.parametrize(
     ("said", "busy", "unknown"),
     [

@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,58 @@ async def test_what_a_refused_offer_changed_is_put_back(tmp_path: Path, parties:
             assert (caller.heard(), elsewhere.heard()) == ([(1, 0)], [])
             await call.close()
     elsewhere.socket.close()
+
+
+async def test_a_delayed_offer_is_the_agents(tmp_path: Path, parties: tuple[Party, Party]) -> None:
+    caller, agent = parties
+    with rtpengine(tmp_path, loopback()) as engine:
+        async with calls(engine.server) as made:
+            call = made.call("c1")
+            to_caller = await call.ask(said("c1", "B", agent, offer=True))
+            to_edge = await call.ask(said("c1", "A", caller, offer=False))
+            caller.send((to_caller.host, to_caller.ports[0][0]))
+            agent.send((to_edge.host, to_edge.ports[0][0]))
+            await until("both copies", lambda: len(made.ring) == 2)
+            assert (caller.heard(), agent.heard()) == ([(1, 0)], [(1, 0)])
+            assert sorted(leg for leg, _, _ in made.ring.drain()) == ["A", "B"]
+
+
+async def test_media_follows_the_branch_that_answers_and_not_the_one_that_rang_last(tmp_path: Path, parties: tuple[Party, Party]) -> None:
+    caller, one = parties
+    two = Party(one.addr[0], 0xC)
+    with rtpengine(tmp_path, loopback()) as engine:
+        async with calls(engine.server) as made:
+            call = made.call("c1")
+            near, far = await set_up(call, "c1", caller, one)
+            await call.ask(said("c1", "B", two, offer=False))
+            call.told("B", said("c1", "B", two, offer=True).lines[0])
+            call.told("B", said("c1", "B", one, offer=True).lines[0])  # it answers, without a description of its own
+            assert call.is_stale
+            await call.restore()
+            caller.send(near)
+            one.send(far)
+            await until("both copies", lambda: len(made.ring) == 2)
+            assert (caller.heard(), one.heard(), two.heard()) == ([(1, 0)], [(1, 0)], [])
+    two.socket.close()
+
+
+async def test_a_hold_by_address_is_one_and_ends(tmp_path: Path, parties: tuple[Party, Party]) -> None:
+    caller, agent = parties
+    with rtpengine(tmp_path, loopback()) as engine:
+        async with calls(engine.server) as made:
+            call = made.call("c1")
+            _, far = await set_up(call, "c1", caller, agent)
+            on_hold = said("c1", "A", caller, offer=True)
+            await call.ask(replace(on_hold, lines=tuple(replace(line, address="0.0.0.0") for line in on_hold.lines)))
+            await call.ask(said("c1", "B", agent, offer=False))
+            agent.send(far)
+            await until("the copy", lambda: len(made.ring) == 1)
+            assert caller.heard() == []
+            await call.ask(said("c1", "A", caller, offer=True))
+            await call.ask(said("c1", "B", agent, offer=False))
+            agent.send(far)
+            await until("the copy", lambda: len(made.ring) == 2)
+            assert caller.heard() == [(2, 0)]
 
 
 async def test_the_agents_offer_may_change_codec_and_address(tmp_path: Path, parties: tuple[Party, Party]) -> None:
