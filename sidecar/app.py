@@ -24,6 +24,7 @@ from sidecar.b2bua import outcome as o
 from sidecar.b2bua.allowance import Allowance
 from sidecar.b2bua.engine import Engine, Listener, Settings
 from sidecar.b2bua.routes import Route
+from sidecar.b2bua.valve import Limits
 from sidecar.clocks import Mono
 from sidecar.config import Route as RouteConfig
 from sidecar.config import SidecarConfig, parse_listen, revealed
@@ -46,6 +47,7 @@ from sidecar.net.rtpengine.client import Server
 from sidecar.net.rtpengine.pool import Pool as Relays
 from sidecar.net.tls import TlsSettings
 from sidecar.net.transport import Transports
+from sidecar.pressure import Pressure
 from sidecar.reporter.recordings import RecordingUploader
 from sidecar.reporter.reporter import Reporter
 from sidecar.reporter.spool import Spool, SpoolError
@@ -111,6 +113,7 @@ class Sidecar:
         self._touched: dict[str, Session] = {}
         self._unfinished: list[Session] = []
         self._reread = asyncio.Event()
+        self._pressure = Pressure(lambda: self.transports.waiting(), self._late)
 
     # -- life --------------------------------------------------------------------------------------------------------------------------
 
@@ -158,8 +161,9 @@ class Sidecar:
                 analysis = tasks.create_task(self._analyse(), name="analysis")
                 gathering = tasks.create_task(self._gather(), name="gathering")
                 tidying = tasks.create_task(self._tidy(), name="tidying")
+                watching = tasks.create_task(self._pressure.watch(), name="pressure")
                 fleet = tasks.create_task(self._in_fleet(), name="fleet")
-                running = [reporting, bringing, analysis, gathering, tidying, fleet]
+                running = [reporting, bringing, analysis, gathering, tidying, watching, fleet]
                 if self.relays is not None:
                     running.append(tasks.create_task(self.relays.run(), name="media relays"))
                 self._tasks = tasks
@@ -312,7 +316,12 @@ class Sidecar:
 
     # -- the pump ----------------------------------------------------------------------------------------------------------------------
 
+    def _late(self, lag: float) -> float:
+        self.engine.valve.late(lag, self.engine.settings.limits)
+        return self.engine.valve.share
+
     def _received(self, data: bytes, flow: Flow) -> None:
+        self._pressure.read += 1
         self.pool.readers.forward(MEDIA_BETWEEN)
         self.engine.receive(data, flow, mono())
         self._pump()
@@ -536,6 +545,7 @@ def _settings(config: SidecarConfig, listeners: tuple[Listener, ...]) -> Setting
         evaluator_users=frozenset(config.evaluators.digest_users),
         relayed_apart=config.media.engine == "rtpengine",
         traced=config.otlp.endpoint is not None,
+        limits=Limits(calls=config.limits.calls, lag_s=config.limits.lag_ms / 1000),
         largest_datagram=config.sip.datagram,
         min_se=config.session_timer.min_s,
         session_interval=config.session_timer.interval_s,

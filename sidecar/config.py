@@ -487,6 +487,13 @@ class Drain(Section):
     """For bringing what the spool holds to control; what stays is brought at the next start."""
 
 
+class LimitsSection(Section):
+    """What the sidecar takes on; beyond that new calls get 503 with Retry-After, live ones go on."""
+
+    calls: int = Field(default=2000, ge=1)
+    lag_ms: float = Field(default=200, ge=20, le=5000)
+
+
 class SidecarConfig(BaseSettings):
     """The whole file."""
 
@@ -498,6 +505,7 @@ class SidecarConfig(BaseSettings):
     evaluators: Evaluators = Evaluators()
     presets: dict[str, dict[str, Any]] = {}
     routes: list[Route]
+    limits: LimitsSection = LimitsSection()
     session_timer: SessionTimer = SessionTimer()
     media: MediaSection = MediaSection()
     control: ControlSection = ControlSection()

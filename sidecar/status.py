@@ -46,6 +46,7 @@ class Status:
         """Counters, gauges and distributions."""
         engine = self._sidecar.engine
         yield gauge("trunkside_calls_live", "Calls that are not over", len(engine.calls))
+        yield gauge("trunkside_new_calls_share", "Share of new calls that is let in: below 1 under overload", engine.valve.share)
         yield counter("trunkside_calls_ended", "Calls by how they ended", self._sidecar.ended, "reason")
         yield counter("trunkside_sip_events", "Messages that became no call, by cause", engine.counts, "event")
         yield counter("trunkside_identity_findings", "What was odd about the identity of calls", engine.findings, "name")

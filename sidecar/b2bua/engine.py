@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from sidecar.b2bua import outcome as o
-from sidecar.b2bua.call import Call
+from sidecar.b2bua.call import RETRY_AFTER_REFUSAL, Call
 from sidecar.b2bua.door import Admitted, Reply, Sender, identify, judge
 from sidecar.b2bua.effects import Effect, Found, Gone, Leg, Message, Refused, SendSip, other
 from sidecar.b2bua.legs import Pair, Placed, PortPairs
@@ -21,6 +21,7 @@ from sidecar.b2bua.settings import Listener as Listener
 from sidecar.b2bua.settings import Settings as Settings
 from sidecar.b2bua.strangers import Strangers
 from sidecar.b2bua.switchboard import Located, Member
+from sidecar.b2bua.valve import Valve
 from sidecar.b2bua.ways import Ways
 from sidecar.clocks import Addr, Mono
 from sidecar.identity.findings import FINDINGS
@@ -59,6 +60,7 @@ class Engine:
         self._lookups = Lookups(self.ways)
         self._pings = Pings(self.layer, self._lookups, self.ways, ids, self.emit)
         self._strangers = Strangers(self.layer, self._registry, ids, self.counts, self.emit)
+        self.valve = Valve()
         self._out: list[Effect] = []
         self._touched: dict[str, Member] = {}
 
@@ -82,8 +84,19 @@ class Engine:
             sender = self._strangers.admits(message, data, flow, self.settings, now)
             if sender is None:
                 return
+        if isinstance(message, Request) and message.method == "INVITE" and message.to_tag is None and self._refuses(message, data, flow):
+            return
         self.layer.receive(message, flow, now)
         self._drain(now, Datagram(data, flow, sender))
+
+    def _refuses(self, invite: Request, data: bytes, flow: Flow) -> bool:
+        """Whether there is too much to do for one more call. Then it is answered and forgotten: a refusal must cost next to nothing."""
+        if self.layer.knows(invite, flow) or self.valve.admits(len(self.calls), self.settings.limits):
+            return False
+        self.counts["overloaded"] += 1
+        answer = ly.answer_once(invite, data, 503, (RETRY_AFTER_REFUSAL,), flow)
+        self._out.append(SendSip(answer.data, answer.flow))
+        return True
 
     def malformed(self, data: bytes, error: MalformedMessage, flow: Flow, now: Mono) -> None:
         """What cannot be read, from a datagram or a stream: answered where a trusted peer can learn from it, counted in any case."""
@@ -190,6 +203,7 @@ class Engine:
             "pings": self._pings.describe(),
             "strangers": self._strangers.tokens.describe(),
             "draining": self.draining,
+            "valve": self.valve.describe(),
             "counts": dict(self.counts),
         }
 

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 from sidecar.b2bua.allowance import Allowance
 from sidecar.b2bua.routes import Route
+from sidecar.b2bua.valve import Limits
 from sidecar.clocks import Addr
 from sidecar.identity.classify import Network
 from sidecar.identity.digest import DigestServer
@@ -47,6 +48,7 @@ class Settings:
     """So are those of who authenticated as one of these."""
     allowance: Allowance = field(default_factory=Allowance)
     """Of each source that is not trusted."""
+    limits: Limits = field(default_factory=Limits)
     ring_limit: float = 200.0
     """Seconds without a further provisional response; RFC 3261 16.6 asks for more than 180."""
     largest_datagram: int = 1300

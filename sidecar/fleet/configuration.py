@@ -22,7 +22,7 @@ from sidecar.net.errors import StartError
 
 log = structlog.get_logger()
 
-CHANGEABLE = frozenset({"routes", "presets", "callers", "evaluators", "session_timer", "drain", "fleet"})
+CHANGEABLE = frozenset({"routes", "presets", "callers", "evaluators", "limits", "session_timer", "drain", "fleet"})
 """Sections that a running sidecar can go by anew. The others are sockets, ports and paths that are in use."""
 Apply = Callable[[SidecarConfig], None]
 

@@ -118,6 +118,10 @@ class Transports:
         self._websockets.append(found)
         await found.open(sock, context)
 
+    def waiting(self) -> int:
+        """Octets of memory that datagrams take in the kernel until they are read, on the socket where they take most."""
+        return max((sip.waiting for sip in self._udp.values()), default=0)
+
     def reload(self) -> None:
         """Read the TLS files again, for connections from now on. StartError when they are not usable: the old ones then stay in force."""
         contexts = tls.load(self._settings)

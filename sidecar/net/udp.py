@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Callable
 
 from sidecar.clocks import Addr
@@ -21,6 +22,8 @@ Refused = Callable[[Flow], None]
 _IP_RECVERR = 11
 _IPV6_RECVERR = 25
 MSG_ERRQUEUE = 0x2000
+_SO_MEMINFO = 55
+_MEMINFO = struct.Struct("=I")
 _LARGEST = 65535
 _MOST_FLOWS = 4096
 _BUFFER = 4 << 20
@@ -86,6 +89,12 @@ class SipSocket(asyncio.DatagramProtocol):
         except OSError:
             self.errors += 1
             self._refused(flow)
+
+    @property
+    def waiting(self) -> int:
+        """Octets of memory that datagrams take in the kernel until they are read."""
+        waiting: int = _MEMINFO.unpack_from(self._sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 9 * _MEMINFO.size))[0]
+        return waiting
 
     def close(self) -> None:
         """Close the socket."""
