@@ -306,6 +306,14 @@ def _files(config: SidecarConfig) -> Iterator[Fault]:
             f"{config.spool.path}: {folder} cannot be written",
             "give it to the sidecar's user or name another folder",
         )
+    outgoing = config.recordings.outgoing
+    if (config.recorded or config.captured) and (folder := _unwritable(outgoing)) is not None:
+        yield Fault(
+            "error",
+            "recordings.path",
+            f"{outgoing}: {folder} cannot be written, so nothing is recorded or captured",
+            "give it to the sidecar's user or name another folder",
+        )
 
 
 def _unwritable(path: Path) -> Path | None:

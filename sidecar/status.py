@@ -63,6 +63,10 @@ class Status:
         for name, value in spool.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 yield gauge(f"trunkside_spool_{name}", f"Spool: {name.replace('_', ' ')}", value)
+        recordings = self._sidecar.recordings
+        yield gauge("trunkside_recordings_waiting", "Recordings and captures that control does not have yet", recordings.waiting)
+        yield counter("trunkside_recordings_uploaded", "Recordings and captures that control took", recordings.uploaded)
+        yield counter("trunkside_recordings_refused", "Recordings and captures that control will not take", recordings.refused)
         yield from self._sidecar.figures.collect()
 
     def describe(self) -> Mapping[str, Any]:

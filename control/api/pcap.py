@@ -6,6 +6,7 @@ Messages that came over TCP or TLS are written as datagrams too: what is shown i
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -18,6 +19,9 @@ _MICROSECOND = timedelta(microseconds=1)
 _OUT_OF_ORDER = 512
 """Packets of a capture that may stand before an earlier one: both directions are read from their sockets in turns."""
 _CHUNK = 256 * 1024
+_REDACTED, _KEY_IN_FORM = "inline:redacted", "inline:" + 5 * "redacted"
+"""The latter is as long as most keys are, and base64."""
+_LENGTH = re.compile(r"^((?:Content-Length|l)[ \t]*:[ \t]*)[0-9]+", re.IGNORECASE | re.MULTILINE)
 
 
 def capture(trace: Iterable[f.Fact]) -> bytes:
@@ -60,4 +64,13 @@ def _messages(trace: Iterable[f.Fact]) -> Iterator[c.Record]:
 def _packet(message: f.SipMessage, token: str | None) -> bytes:
     local, remote = c.end(message.local), c.end(message.remote)
     way = c.Way(remote, local) if message.direction == "in" else c.Way(local, remote)
-    return way.datagram(redact_correlation(message.text, token).encode("utf-8", "replace"))
+    return way.datagram(_readable(redact_correlation(message.text, token)).encode("utf-8", "replace"))
+
+
+def _readable(text: str) -> str:
+    """A message whose SRTP keys were redacted, in a form that dissectors take: Wireshark's calls a key that is none malformed."""
+    head, end, body = text.partition("\r\n\r\n")
+    if _REDACTED not in body:
+        return text
+    body = body.replace(_REDACTED, _KEY_IN_FORM)
+    return _LENGTH.sub(lambda found: f"{found[1]}{len(body.encode('utf-8', 'replace'))}", head) + end + body

@@ -53,8 +53,17 @@ class RecordingUploader:
 
     def describe(self) -> dict[str, object]:
         """Files that wait, and why."""
-        waiting = len(self._finished())
-        return {"waiting": waiting, "uploaded": self.uploaded, "unfit": len(self._unfit), "problem": self.problem}
+        return {"waiting": self.waiting, "uploaded": self.uploaded, "unfit": self.refused, "problem": self.problem}
+
+    @property
+    def waiting(self) -> int:
+        """Files that are whole and still here."""
+        return len(self._finished())
+
+    @property
+    def refused(self) -> int:
+        """Files that control will not take later either."""
+        return len(self._unfit)
 
     def _waiting(self) -> list[Path]:
         """Files to bring, oldest first; those that waited too long are deleted."""

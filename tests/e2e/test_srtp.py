@@ -8,6 +8,7 @@ import socket
 import wave
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from sidecar.lab.agent import Agent
 from sidecar.lab.script import AgentScript
 from tests.support.product import free_port, get_json, loopback, running, until
+from tests.support.tools import run
 
 MODULES = ("account", "menu", "g711", "aufile", "aubridge", "srtp", "uuid")
 CONFIG = """
@@ -52,7 +54,9 @@ async def test_srtp_of_baresip_ends_at_the_sidecar(tmp_path: Path) -> None:
         await agent.start(tasks)
         settings: dict[str, Any] = {
             "sip": {"listen": [f"udp://{host}:0"]},
-            "routes": [{"name": "agent", "target": "sip:agent@{}:{}".format(*agent.ua.address), "record": True, "srtp": "plain"}],
+            "routes": [
+                {"name": "agent", "target": "sip:agent@{}:{}".format(*agent.ua.address), "record": True, "capture": True, "srtp": "plain"}
+            ],
             "control": {"url": api},
             "spool": {"path": "spool"},
             "recordings": {"path": "recordings"},
@@ -73,6 +77,9 @@ async def test_srtp_of_baresip_ends_at_the_sidecar(tmp_path: Path) -> None:
             messages = get_json(f"{api}/v1/calls/{call['id']}/messages")["messages"]
             kept = tmp_path / "control" / "kept" / f"{call['id']}.wav"
             await asyncio.to_thread(until, "the recording", kept.exists)
+            await asyncio.to_thread(until, "the capture", kept.with_suffix(".pcap").exists)
+            with urlopen(f"{api}/v1/calls/{call['id']}/pcap", timeout=10) as answer:
+                (tmp_path / "call.pcap").write_bytes(answer.read())
         await agent.stop()
     assert call["status"] == 200, said
     caller, spoken = call["media"]["caller"], call["media"]["agent"]
@@ -89,3 +96,10 @@ async def test_srtp_of_baresip_ends_at_the_sidecar(tmp_path: Path) -> None:
     assert "inline:redacted" in offer
     assert not [m for m in messages if re.search(r"inline:(?!redacted)", m["text"])]
     assert any("RTP/AVP" in m["text"] and m["text"].startswith("INVITE") for m in messages), "the agent was offered RTP"
+    # What was sent as SRTP stands in the capture in the clear, says so, and Wireshark decodes it as the codec that it is.
+    assert (call["media"]["capture"]["decrypted"], call["media"]["capture"]["cut"]) == (["caller"], False)
+    streams = run("tshark", "-r", str(tmp_path / "call.pcap"), "-d", f"udp.port=={sip.rpartition(':')[2]},sip", "-q", "-z", "rtp,streams")
+    lines = [line.split() for line in streams.splitlines() if "0x" in line]
+    assert len(lines) == 4, streams
+    assert all("g711U" in line for line in lines), streams
+    assert all(line[line.index("g711U") + 2] == "0" for line in lines), "nothing lost"

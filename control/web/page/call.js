@@ -151,6 +151,7 @@ function heading(call, path, files, ear) {
     ["loss", heard ? percent(loss) : "–"],
     ["route", call.route || "–"],
     ["sidecar", call.sidecar || "–"],
+    ...kept(call),
   ];
   return [
     h("p", { class: "crumbs" }, h("a", { href: "#/calls" }, "Calls"), " / ", h("span", { class: "mono" }, h("bdi", {}, call.sip_call_id))),
@@ -168,7 +169,8 @@ function heading(call, path, files, ear) {
       verdictChip(call.verdict.outcome),
       h("span", { class: "chip plain" }, `${call.kind}, ${call.direction}`),
       !call.ended_at && call.answered_at && ear.element,
-      !call.ended_at && hangUp(path),
+      !call.ended_at && order("Hang up", `${path}/hangup`, "The call was told to end", "Hang up this call? Both sides get a BYE."),
+      !call.ended_at && order("Capture packets", `${path}/capture`, "Its packets are kept from now on: see its pcap when it has ended"),
     ),
     h(
       "dl",
@@ -184,19 +186,30 @@ function heading(call, path, files, ear) {
   ];
 }
 
-/** Ends a live call after a question; what control says against it is shown beside the button. */
-function hangUp(path) {
+/** What is kept of it besides its figures, and where it went. */
+function kept(call) {
+  const { recording, capture } = call.media;
+  const upload = call.recording_upload;
+  return [
+    ...(recording ? [["recording", `${recording.format}${recording.cut ? ", cut short" : ""}`]] : []),
+    ...(upload ? [["to the evaluator", h("bdi", { title: upload.detail }, upload.state)]] : []),
+    ...(capture ? [["captured", `${capture.packets} packets${capture.decrypted.length ? ", SRTP in the clear" : ""}`]] : []),
+  ];
+}
+
+/** Has the sidecar do something with a live call, after a question if there is one; what control says against it is shown beside the button. */
+function order(name, path, done, question) {
   const trouble = h("span", { class: "warn", role: "alert" });
   const press = async () => {
-    if (!(await sure("Hang up this call? Both sides get a BYE."))) return;
+    if (question && !(await sure(question))) return;
     try {
-      await send("POST", `${path}/hangup`);
-      say("The call was told to end");
+      await send("POST", path);
+      say(done);
     } catch (error) {
       put(trouble, ` ${error.message}`);
     }
   };
-  return [h("button", { type: "button", class: "cite", onclick: press }, "Hang up"), trouble];
+  return [h("button", { type: "button", class: "cite", onclick: press }, name), trouble];
 }
 
 /** Why it failed, in words, with the message that says so, and what to do. */

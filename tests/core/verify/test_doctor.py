@@ -181,6 +181,14 @@ def test_a_spool_below_something_that_is_no_folder(tmp_path: Path) -> None:
     assert faults(tmp_path, spool={"path": tmp_path / "file" / "spool"}) == [("error", "spool.path")]
 
 
+def test_a_folder_that_nothing_can_be_recorded_into_matters_where_something_is(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    nowhere = {"path": tmp_path / "file" / "recordings"}
+    assert faults(tmp_path, recordings=nowhere) == []
+    for media in ({"record": "ogg"}, {"capture": True}):
+        assert faults(tmp_path, recordings=nowhere, media=media) == [("error", "recordings.path")]
+
+
 # -- what is shown -------------------------------------------------------------------------------------------------------------------------
 
 

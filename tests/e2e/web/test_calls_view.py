@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 import urllib.error
 import urllib.request
 from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from sidecar.analysis.recordings import Recordings
 from tests.e2e.web.conftest import BIG, BUSY, LINKED, LIVE, Site
 from tests.support.product import until
 
@@ -51,6 +54,23 @@ def test_a_live_call_appears_and_is_linked_without_a_reload(page: Page, site: Si
     expect(page.locator(".speech.agent")).to_have_count(len(site.get(f"/v1/calls/{call['id']}/timeline")["tracks"]["agent"]["segments"]))
     expect(page.locator(".hops .seen")).to_have_count(4)
     assert_played_on_one_clock(page, site, call["id"])
+    send_as_opus(site, call["id"])
+    page.reload()
+    assert_played_on_one_clock(page, site, call["id"])
+
+
+def send_as_opus(site: Site, call: str) -> None:
+    """The call's recording in the form that its sidecar might have given it."""
+    source = f"{site.url}/v1/calls/{call}/recording"
+    with tempfile.TemporaryDirectory() as folder, urllib.request.urlopen(source, timeout=10) as answer:
+        kept = Recordings(Path(folder), 1 << 30)
+        kept.append(call, "ogg", answer.read()[44:])
+        assert kept.finish(call, "ogg") is not None
+        content = (Path(folder) / f"{call}.ogg").read_bytes()
+    place = f"{site.url}/v1/ingest/recordings/{call}"
+    urllib.request.urlopen(urllib.request.Request(place, content, {"Content-Type": "audio/ogg"}), timeout=10).close()
+    with urllib.request.urlopen(source, timeout=10) as answer:
+        assert (answer.headers["Content-Type"], answer.read()) == ("audio/ogg", content)
 
 
 def assert_played_on_one_clock(page: Page, site: Site, call: str) -> None:

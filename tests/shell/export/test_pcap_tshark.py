@@ -8,6 +8,7 @@ import pytest
 
 from control.api import pcap
 from control.contract.facts import FACT, Fact, SipMessage
+from tests.core.control.traces import Trace
 from tests.core.trace.calls import CALL_ID, EPOCH, TOKEN, answered_call
 from tests.support.tools import run
 
@@ -59,3 +60,16 @@ def test_wireshark_follows_the_call_and_the_file_holds_no_token(file: Path) -> N
     invites = tshark(file, "-Y", 'sip.CSeq.method == "INVITE" && sip.Status-Code == 200')
     assert len(invites) == 2  # one a leg
     assert TOKEN.encode() not in file.read_bytes()
+
+
+def test_a_description_without_its_keys_is_still_read(tmp_path: Path) -> None:
+    """What stands in the trace is shorter than its Content-Length says, and no key by its form."""
+    crypto = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:redacted\r\n"
+    body = f"v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/SAVP 0\r\n{crypto}"
+    head = "INVITE sip:a@b SIP/2.0\r\nCall-ID: x\r\nContent-Type: application/sdp\r\nContent-Length: 999\r\n\r\n"
+    trace = Trace("c1", "SCL_abc").message(0, "A", "in", head + body)
+    path = tmp_path / "keys.pcap"
+    path.write_bytes(pcap.capture(FACT.validate_python(fact) for fact in trace.facts))
+    length = str(len(body) + 4 * len("redacted"))
+    assert tshark(path, "-T", "fields", "-e", "sdp.media", "-e", "sip.Content-Length") == [["audio 4000 RTP/SAVP 0", length]]
+    assert tshark(path, "-Y", "_ws.malformed") == []
