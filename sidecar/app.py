@@ -143,6 +143,7 @@ class Sidecar:
             self.engine = Engine(_settings(config, ()), RandomIds(self.part.mine))
             self.engine.draining = True
             self.engine = Engine(_settings(config, await self._listen(stack)), RandomIds(self.part.mine))
+            _load_for(config)
             self.configuration.apply, self.configuration.prepare = self._reconfigure, self.reload_certificates
             if config.fleet.enabled:
                 token = revealed(config.control.token)
@@ -206,6 +207,7 @@ class Sidecar:
 
     def _reconfigure(self, config: SidecarConfig) -> None:
         """Go by a configuration that was checked. Live calls go on as they are."""
+        _load_for(config)
         before, self.config = self.config, config
         settings = _settings(config, self.engine.settings.listeners)
         if config.callers.digest == before.callers.digest:  # or every caller would have to be challenged anew
@@ -527,6 +529,15 @@ class Sidecar:
             del self.sessions[call]
             if not self.sessions:
                 self.idle.set()
+
+
+def _load_for(config: SidecarConfig) -> None:
+    """Load what only some routes need before there is a call, which would wait for it."""
+    if config.secured:
+        from sidecar.net.doorway import Doorway  # noqa: F401 - OpenSSL and STUN, for handshakes of media
+        from sidecar.net.dtls import certificate
+
+        certificate()
 
 
 def _settings(config: SidecarConfig, listeners: tuple[Listener, ...]) -> Settings:

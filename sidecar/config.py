@@ -303,7 +303,7 @@ class Route(Section):
     record: bool | RecordingFormat | None = None
     capture: bool | None = None
     detector: Literal["default", "accurate"] | None = None
-    srtp: Literal["pass", "plain", "srtp"] = "pass"
+    srtp: Literal["pass", "plain", "srtp", "dtls"] = "pass"
     identity: IdentityPolicy = IdentityPolicy()
     refer: Literal["relay", "refuse"] = "relay"
     """Whether the parties of a call may transfer each other."""

@@ -26,6 +26,7 @@ from sidecar.net.rtpengine.call import RelayedCall
 from sidecar.net.rtpengine.client import Server
 from sidecar.net.rtpengine.pool import Pool as Relays
 from sidecar.sip import sdp
+from sidecar.sip.dtls import ICE_OCTETS
 from sidecar.sip.sdes import KEY_OCTETS
 from sidecar.trace.recorder import Recorder, readable, shown
 from sidecar.turns.measured import Measured
@@ -139,8 +140,16 @@ class Session:
         if self._wire is not None and m_line == self._measured_line:
             line.capture(self._wire)
         self._hosts = {"A": hosts[0], "B": hosts[1]}
-        random = (token_bytes(KEY_OCTETS), token_bytes(KEY_OCTETS)) if self._secured else (b"", b"")
-        return PortPairs(line.ports("A"), line.ports("B"), random)
+        if not self._secured:
+            return PortPairs(line.ports("A"), line.ports("B"))
+        random = token_bytes(KEY_OCTETS + ICE_OCTETS), token_bytes(KEY_OCTETS + ICE_OCTETS)
+        return PortPairs(line.ports("A"), line.ports("B"), random, self._fingerprint())
+
+    @staticmethod
+    def _fingerprint() -> str:
+        from sidecar.net.dtls import certificate  # OpenSSL is loaded where SRTP ends here, and not before
+
+        return certificate().fingerprint
 
     def described(self, fact: e.MediaDescribed, now: Mono) -> None:
         """A leg's party said where it wants an m-line's media, and in which codecs."""

@@ -86,8 +86,8 @@ class RouteBase(Strict):
     """Whether the packets of their audio are kept for the capture file; null: as the sidecar's `media.capture` says."""
     detector: Literal["default", "accurate"] | None = None
     """What finds speech: the default detector, or a neural one (the extra `trunkside[accurate]`); null: as `media.detector` says."""
-    srtp: Literal["pass", "plain", "srtp"] = "pass"
-    """SRTP on the agent's leg: as it comes, RTP in any case, or SRTP with keys of the sidecar's."""
+    srtp: Literal["pass", "plain", "srtp", "dtls"] = "pass"
+    """SRTP on the agent's leg: as it comes, RTP in any case, SRTP with keys of the sidecar's, or with those of a DTLS handshake."""
     wire_only: bool | Literal["auto"] = "auto"
     """Whether control reports an answered simulation whose agent does not; `auto`: as its own `wire_only.enabled` says."""
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from sidecar.clocks import Addr
 from sidecar.identity.classify import Kind
+from sidecar.sip.dtls import Dtls
 from sidecar.sip.flow import Flow
 from sidecar.sip.sdes import Keys
 from sidecar.sip.sdp import MediaLine
@@ -76,7 +77,7 @@ class MediaDescribed:
     leg: Leg
     line: MediaLine
     signalling_host: str
-    keys: Keys | None = None
+    keys: Keys | Dtls | None = None
     """Where SRTP ends here: how this leg's media is encrypted."""
 
 

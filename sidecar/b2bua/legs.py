@@ -20,7 +20,9 @@ class PortPairs:
     a: tuple[int, int]
     b: tuple[int, int]
     random: tuple[bytes, bytes] = field(default=(b"", b""), repr=False)
-    """For the keys that we send with on leg A and leg B, `sdes.KEY_OCTETS` each; empty where no SRTP ends here."""
+    """For the keys that we send with on leg A and leg B, `sdes.KEY_OCTETS` and `dtls.ICE_OCTETS` each; empty where no SRTP ends here."""
+    fingerprint: str = ""
+    """Of the certificate that we show in handshakes, as it stands behind `a=fingerprint:`."""
 
     def randomness(self, leg: Leg) -> bytes:
         """That of one leg."""

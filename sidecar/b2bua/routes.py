@@ -43,7 +43,7 @@ class Route:
     wire_only: bool | None = None
     """Whether control may report a call by itself when its agent does not; None: control's own setting decides."""
 
-    srtp: Literal["pass", "plain", "srtp"] = "pass"
+    srtp: Literal["pass", "plain", "srtp", "dtls"] = "pass"
     """Of the agent's leg; see `sidecar.b2bua.securing`."""
     refer: Literal["relay", "refuse"] = "relay"
     """Whether the parties of a call may transfer each other (RFC 3515)."""

@@ -95,6 +95,15 @@ class Relay:
             peer.undeliverable += 1
         return peer.destination
 
+    def admits(self, leg: Leg, component: Component, addr: Addr) -> bool:
+        """Whether a packet from `addr` would be let pass. Locks nothing."""
+        end = self._ends[leg][component]
+        return addr == end.latched or self._fits(leg, end, addr)
+
+    def destination(self, leg: Leg, component: Component) -> Addr | None:
+        """Where the party of a leg gets packets now; None where that is not known."""
+        return self._ends[leg][component].destination
+
     def path(self, leg: Leg, component: Component) -> Path | None:
         """How packets of a leg pass until `negotiated` or a packet from another source changes it; None while each must be asked about."""
         end, peer = self._paths[leg, component]
@@ -112,14 +121,17 @@ class Relay:
         The negotiated address may take the lock from a guess made by host alone: otherwise the last packets of an earlier call,
         still coming from another port of the same media server, would shut this call's party out.
         """
+        if not self._fits(leg, end, addr):
+            return False
+        end.latched = end.destination = addr
+        return True
+
+    def _fits(self, leg: Leg, end: _End, addr: Addr) -> bool:
         if end.negotiated is None:
             return False
         if addr != end.negotiated and (end.latched is not None or addr[0] not in (end.negotiated[0], self._hosts[leg])):
             return False
-        if end.latched == end.negotiated:
-            return False
-        end.latched = end.destination = addr
-        return True
+        return end.latched != end.negotiated
 
     def describe(self) -> dict[str, object]:
         """Addresses and counts, by leg and component."""

@@ -10,15 +10,20 @@ import time
 from collections import deque
 from collections.abc import Callable
 from ipaddress import ip_address
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sidecar.clocks import Addr, Mono
 from sidecar.media.relay import RTCP, RTP, Component, Leg, Path, Relay
+from sidecar.media.rtp import is_rtcp
 from sidecar.media.tap import Ring, Tapped
 from sidecar.media.wire import Flow, Wire
 from sidecar.native.forwarder import Figures, Forwarder, Owner, Packet
 from sidecar.net.srtp import Shield
+from sidecar.sip.dtls import Dtls
 from sidecar.sip.sdes import Keys
+
+if TYPE_CHECKING:
+    from sidecar.net.doorway import Doorway
 
 SO_TIMESTAMPNS = 35
 """Linux's option number; `socket` has no name for it. Arrival times then come from the kernel, not from when we got round to reading."""
@@ -34,6 +39,11 @@ _LAST_WORDS = 512
 """Packets of one socket that are still forwarded at the end of a call: what was sent before the BYE has to arrive."""
 _LONGEST_WAIT = 30.0
 """Seconds; a packet that seems to have waited longer was stamped by a wall clock that has been set since."""
+
+
+def is_media(data: bytes) -> bool:
+    """RFC 7983: the first octet tells SRTP and SRTCP from STUN and DTLS."""
+    return bool(data) and 128 <= data[0] <= 191
 
 
 class NoPorts(Exception):
@@ -177,6 +187,7 @@ class MediaLine:
         self._samples: deque[float] = deque(maxlen=_DELAY_SAMPLES)
         self._native = None if secured else pool.forwarder
         self._shields: dict[Leg, Shield] = {}
+        self._doors: dict[Leg, Doorway] = {}
         self._wire: Wire | None = None
         self._hosts: dict[Leg, str] = {"A": hosts[0], "B": hosts[1]}
         self.unauthentic = 0
@@ -207,17 +218,54 @@ class MediaLine:
         return port, port + 1
 
     def negotiated(self, leg: Leg, rtp: Addr | None, rtcp: Addr | None, signalling_host: str) -> None:
-        """As `Relay.negotiated`."""
+        """As `Relay.negotiated`; a party that checks connectivity stays where its checks came from."""
+        door = self._doors.get(leg)
+        if rtp is not None and door is not None and door.nominated is not None:
+            rtp = rtcp = door.nominated
         self.relay.negotiated(leg, rtp, rtcp, signalling_host)
         self._follow()
 
-    def secure(self, leg: Leg, keys: Keys | None) -> None:
+    def secure(self, leg: Leg, keys: Keys | Dtls | None) -> None:
         """How the media of `leg` is encrypted from now on; None: not at all."""
+        if isinstance(keys, Dtls):
+            self._handshake(leg, keys)
+            return
+        if (door := self._doors.pop(leg, None)) is not None:
+            door.close()
         shield = self._shields.get(leg)
         if keys is None:
             self._shields.pop(leg, None)
         elif shield is None or shield.keys != keys:
             self._shields[leg] = Shield(keys)
+
+    def _handshake(self, leg: Leg, dtls: Dtls) -> None:
+        """Keys come of a handshake: RTP and RTCP share a port then (RFC 5764 section 3), and nothing passes before."""
+        door = self._doors.get(leg)
+        if door is None or not door.renewed(dtls):
+            if door is not None:
+                door.close()
+            self._shields.pop(leg, None)
+            door = self._doors[leg] = self._door(leg, dtls)
+        door.start(self.relay.destination(leg, RTP))
+
+    def _door(self, leg: Leg, dtls: Dtls) -> Doorway:
+        from sidecar.net.doorway import Doorway  # OpenSSL and STUN take 25 MB, and most calls need neither
+
+        sock, relay = self._socket(leg, RTP), self.relay
+
+        def send(data: bytes, addr: Addr) -> None:
+            try:
+                sock.sendto(data, addr)
+            except OSError:
+                self.send_errors += 1
+
+        def keyed(keys: Keys) -> None:
+            self._shields[leg] = Shield(keys)
+
+        def moved(addr: Addr) -> None:
+            relay.negotiated(leg, addr, addr, addr[0])
+
+        return Doorway(dtls, self._loop, send, lambda addr: relay.admits(leg, RTP, addr), keyed, moved)
 
     def capture(self, wire: Wire) -> None:
         """Give `wire` each packet that is tapped from now on, with its way."""
@@ -235,10 +283,10 @@ class MediaLine:
         """The legs whose SRTP ends here."""
         return [leg for leg in _LEGS if leg in self._shields]
 
-    def _flow(self, leg: Leg, component: Component, source: Addr, destination: Addr) -> Flow:
-        far = _FAR[leg]
-        local, out = ((self._hosts[each], self._bound[each].port + component) for each in (leg, far))
-        return Flow(leg, source, local, out, destination)
+    def _flow(self, leg: Leg, component: Component, source: Addr, destination: Addr, goes: Component | None = None) -> Flow:
+        far, leaves = _FAR[leg], component if goes is None else goes
+        local = (self._hosts[leg], self._bound[leg].port + component)
+        return Flow(leg, source, local, (self._hosts[far], self._bound[far].port + leaves), destination)
 
     @property
     def refused(self) -> int:
@@ -247,6 +295,7 @@ class MediaLine:
         return (
             self.relay.refused
             + self.unauthentic
+            + sum(door.refused for door in self._doors.values())
             + self._refused
             + sum(native.figures(path).refused for path in self._paths if native is not None)
         )
@@ -256,12 +305,15 @@ class MediaLine:
         if self._native is not None:
             for path in self._paths:
                 self._count(path, self._native.figures(path))
-        return {**self.relay.describe(), "send_errors": self.send_errors, "unauthentic": self.unauthentic}
+        told = {**self.relay.describe(), "send_errors": self.send_errors, "unauthentic": self.unauthentic}
+        return told if not self._doors else {**told, "dtls": {leg: door.state for leg, door in self._doors.items()}}
 
     def close(self) -> None:
         """Forward what has arrived, then stop and give the ports back."""
         if self._native is not None:
             self._remove_paths(self._native)
+        for door in self._doors.values():
+            door.close()
         for forward in self._forwarders:
             for _ in range(_LAST_WORDS):
                 if not forward():
@@ -284,7 +336,7 @@ class MediaLine:
         receive, recvmsg, sendto = self.relay.receive, sock.recvmsg, out.sendto
         offer = self._ring.offer if self._ring is not None else None
         note, plain = self._samples.append, sock.family == socket.AF_INET
-        shields = self._shields
+        shields, doors, far = self._shields, self._doors, _FAR[leg]
         count = 0
 
         def forward() -> bool:
@@ -293,6 +345,12 @@ class MediaLine:
                 data, ancillary, _, source = recvmsg(LARGEST, ANCILLARY)
             except (BlockingIOError, InterruptedError, ConnectionRefusedError):
                 return False
+            if doors and leg in doors and (not is_media(data) or component != RTP or leg not in shields):
+                if component == RTP and not is_media(data):
+                    doors[leg].receive(data, source if plain else source[:2])
+                else:
+                    self.unauthentic += 1  # media before its keys, or beside the port that it shares
+                return True
             if (shield := shields.get(leg)) is not None:  # before the latch: what is not authentic locks nothing
                 opened = shield.open(data)
                 if opened is None:
@@ -300,14 +358,19 @@ class MediaLine:
                     return True
                 data = opened
             destination = receive(leg, component, data, source if plain else source[:2])
-            if destination is None:
+            goes, send = component, sendto
+            if doors:  # where RTCP shares a port with RTP on one leg, it may have its own on the other
+                goes = RTCP if far not in doors and is_rtcp(data) else RTP
+                if goes != component:
+                    destination, send = self.relay.destination(far, goes), self._socket(far, goes).sendto
+            if destination is None or (far in doors and far not in shields):
                 return True
-            sealed = data if (shield := shields.get(_FAR[leg])) is None else shield.seal(data)
+            sealed = data if (shield := shields.get(far)) is None else shield.seal(data)
             if sealed is None:
                 self.send_errors += 1
                 return True
             try:
-                sendto(sealed, destination)
+                send(sealed, destination)
             except OSError:
                 self.send_errors += 1
             waited = kernel_delay(ancillary)
@@ -318,7 +381,7 @@ class MediaLine:
             if offer is not None:
                 offer(leg, data, arrival)
             if (wire := self._wire) is not None:
-                wire.offer(self._flow(leg, component, source if plain else source[:2], destination), data, arrival)
+                wire.offer(self._flow(leg, component, source if plain else source[:2], destination, goes), data, arrival)
             return True
 
         return forward

@@ -88,7 +88,7 @@ def offered(random: bytes) -> list[Crypto]:
 
 
 def secure(proto: str) -> bool:
-    """Whether a profile is SRTP with its keys in the description; DTLS-SRTP is not."""
+    """Whether a profile is SRTP with its keys in the description; DTLS-SRTP is not: see `sidecar.sip.dtls`."""
     return proto.upper() in ("RTP/SAVP", "RTP/SAVPF")
 
 
@@ -117,5 +117,5 @@ def _keys(cryptos: Sequence[Crypto] | None, end: bytes) -> list[bytes]:
 
 
 def _profile(proto: bytes, is_secure: bool) -> bytes:
-    plain = proto.upper().replace(b"SAVP", b"AVP")
+    plain = proto.upper().removeprefix(b"UDP/TLS/").replace(b"SAVP", b"AVP")
     return plain.replace(b"AVP", b"SAVP") if is_secure else plain

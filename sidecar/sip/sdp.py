@@ -115,6 +115,12 @@ class MediaLine:
     """Milliseconds."""
     crypto: tuple[str, ...] = field(default=(), repr=False)
     """What stands behind each `a=crypto:` (RFC 4568), keys and all."""
+    fingerprints: tuple[str, ...] = ()
+    """What stands behind each `a=fingerprint:` (RFC 8122), of the medium or else of the session."""
+    setup: str = ""
+    """`a=setup` (RFC 4145), likewise; empty when absent."""
+    ice_ufrag: str = ""
+    """`a=ice-ufrag` (RFC 8839), likewise."""
 
     @property
     def is_rtp(self) -> bool:
@@ -208,6 +214,9 @@ class _Level:
     rtcp: re.Match[bytes] | None = None
     mux: bool = False
     crypto: list[str] = field(default_factory=list)
+    fingerprints: list[str] = field(default_factory=list)
+    setup: str = ""
+    ice_ufrag: str = ""
     ptime: float | None = None
 
 
@@ -239,6 +248,12 @@ def _read_attribute(level: _Level, content: bytes) -> None:
         level.rtcp = level.rtcp or found
     elif content[:9].lower() == b"a=crypto:":
         level.crypto.append(_text(content[9:]).strip())
+    elif content[:14].lower() == b"a=fingerprint:":
+        level.fingerprints.append(_text(content[14:]).strip())
+    elif content.startswith(b"a=setup:"):
+        level.setup = level.setup or _text(content[8:]).strip().lower()
+    elif content.startswith(b"a=ice-ufrag:"):
+        level.ice_ufrag = level.ice_ufrag or _text(content[12:]).strip()
     elif content.rstrip() == b"a=rtcp-mux":
         level.mux = True
 
@@ -275,6 +290,9 @@ def _medium(index: int, lines: tuple[bytes, ...], session: _Level) -> MediaLine:
         fmtp=MappingProxyType(level.fmtp),
         ptime=level.ptime if level.ptime is not None else session.ptime,
         crypto=tuple(level.crypto),
+        fingerprints=tuple(level.fingerprints or session.fingerprints),
+        setup=level.setup or session.setup,
+        ice_ufrag=level.ice_ufrag or session.ice_ufrag,
     )
 
 

@@ -1,4 +1,7 @@
-"""baresip insists on SRTP, the agent knows none: the sidecar ends it, hears both, and shows no key."""
+"""baresip insists on SRTP, the agent knows none: the sidecar ends it, hears both, and shows no key.
+
+Two of them call at a time: one with keys in its description (SDES), one with those of a DTLS handshake.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import asyncio
 import re
 import socket
 import wave
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -18,7 +22,9 @@ from sidecar.lab.script import AgentScript
 from tests.support.product import free_port, get_json, loopback, running, until
 from tests.support.tools import run
 
-MODULES = ("account", "menu", "g711", "aufile", "aubridge", "srtp", "uuid")
+MODULES = ("account", "menu", "g711", "aufile", "aubridge", "uuid")
+WAYS = {"sdes": ("srtp", "srtp-mand"), "dtls": ("dtls_srtp", "dtls_srtp")}
+"""By the caller's user: baresip's module, and what its account says of media encryption."""
 CONFIG = """
 poll_method epoll
 sip_listen {host}:{port}
@@ -29,17 +35,18 @@ module_path {modules}
 """
 
 
-def folder(tmp_path: Path, host: str, modules: Path) -> Path:
+def folder(tmp_path: Path, host: str, modules: Path, user: str) -> Path:
     """What baresip reads at its start."""
-    home = tmp_path / "baresip"
+    home = tmp_path / f"baresip-{user}"
+    module, encryption = WAYS[user]
     home.mkdir()
     tone = home / "tone.wav"
     with wave.open(str(tone), "wb") as wav:
         wav.setparams((1, 2, 8000, 0, "NONE", ""))
         wav.writeframes((8000 * np.sin(2 * np.pi * 440 / 8000 * np.arange(20 * 8000))).astype("<i2").tobytes())
     text = CONFIG.format(host=host, port=free_port(host), modules=modules, tone=tone)
-    (home / "config").write_text(text + "".join(f"module{'_app' if m in ('account', 'menu') else ''} {m}.so\n" for m in MODULES))
-    (home / "accounts").write_text(f"<sip:caller@{host};transport=udp>;regint=0;mediaenc=srtp-mand;audio_codecs=PCMU\n")
+    (home / "config").write_text(text + "".join(f"module{'_app' if m in ('account', 'menu') else ''} {m}.so\n" for m in (*MODULES, module)))
+    (home / "accounts").write_text(f"<sip:{user}@{host};transport=udp>;regint=0;mediaenc={encryption};audio_codecs=PCMU\n")
     (home / "contacts").write_text("")
     return home
 
@@ -65,40 +72,69 @@ async def test_srtp_of_baresip_ends_at_the_sidecar(tmp_path: Path) -> None:
         control = {"listen": f"{host}:{api_port}", "database": "sqlite+aiosqlite:///control.db", "recordings": {"path": "kept"}}
         with running("control", tmp_path / "control", control), running("sidecar", tmp_path / "sidecar", settings) as sidecar:
             sip = sidecar.event("ready")["sip"][0].removeprefix("udp://")
-            baresip = await asyncio.create_subprocess_exec(
-                *("baresip", "-f", str(folder(tmp_path, "127.0.0.1", modules)), "-t", "8", "-e", f"d sip:agent@{sip}"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-            )
-            said = (await asyncio.wait_for(baresip.communicate(), 40))[0].decode("utf-8", "replace")
-            calls = await asyncio.to_thread(until, said, lambda: [c for c in get_json(f"{api}/v1/calls")["calls"] if c["complete"]])
-            call = calls[0]
-            messages = get_json(f"{api}/v1/calls/{call['id']}/messages")["messages"]
-            kept = tmp_path / "control" / "kept" / f"{call['id']}.wav"
-            await asyncio.to_thread(until, "the recording", kept.exists)
-            await asyncio.to_thread(until, "the capture", kept.with_suffix(".pcap").exists)
-            with urlopen(f"{api}/v1/calls/{call['id']}/pcap", timeout=10) as answer:
-                (tmp_path / "call.pcap").write_bytes(answer.read())
+            called = await asyncio.gather(*(call_by(user, tmp_path, modules, sip, api) for user in WAYS))
+            assert sidecar.faults == []
         await agent.stop()
+    for each in called:
+        check(each, sip)
+
+
+@dataclass
+class Called:
+    """A call of one baresip: what it printed, and what control has of it."""
+
+    user: str
+    said: str
+    call: dict[str, Any]
+    messages: list[dict[str, Any]]
+    recording: Path
+    capture: Path
+
+
+async def call_by(user: str, tmp_path: Path, modules: Path, sip: str, api: str) -> Called:
+    """One call and its files."""
+    baresip = await asyncio.create_subprocess_exec(
+        *("baresip", "-f", str(folder(tmp_path, "127.0.0.1", modules, user)), "-t", "8", "-e", f"d sip:agent@{sip}"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said = (await asyncio.wait_for(baresip.communicate(), 40))[0].decode("utf-8", "replace")
+
+    def over() -> list[dict[str, Any]]:
+        return [call for call in get_json(f"{api}/v1/calls")["calls"] if call["complete"] and f"sip:{user}@" in call["from"]]
+
+    call = (await asyncio.to_thread(until, said, over))[0]
+    messages = get_json(f"{api}/v1/calls/{call['id']}/messages")["messages"]
+    kept = tmp_path / "control" / "kept" / f"{call['id']}.wav"
+    await asyncio.to_thread(until, "the recording", kept.exists)
+    await asyncio.to_thread(until, "the capture", kept.with_suffix(".pcap").exists)
+    capture = tmp_path / f"{user}.pcap"
+    with urlopen(f"{api}/v1/calls/{call['id']}/pcap", timeout=10) as answer:
+        capture.write_bytes(answer.read())
+    return Called(user, said, call, messages, kept, capture)
+
+
+def check(called: Called, sip: str) -> None:
+    """Heard in the clear on both sides, and no key anywhere."""
+    call, said, messages = called.call, called.said, called.messages
     assert call["status"] == 200, said
     caller, spoken = call["media"]["caller"], call["media"]["agent"]
     assert (caller["codec"], caller["analysed"], caller["lost"]) == ("PCMU", True, 0), said
     assert min(caller["packets"], spoken["packets"]) > 100
-    assert "SRTP is Enabled" in said
+    assert "SRTP is Enabled" in said if called.user == "sdes" else "DTLS-SRTP complete" in said, said
     assert "incoming rtp for 'audio' established" in said, "what the agent says is opened by baresip"
-    with wave.open(str(kept)) as wav:
+    with wave.open(str(called.recording)) as wav:
         left = np.frombuffer(wav.readframes(wav.getnframes()), "<i2").reshape(-1, 2)[8000:24000, 0].astype(float)
     spectrum = np.abs(np.fft.rfft(left * np.hanning(len(left))))
     assert spectrum.argmax() * 8000 / len(left) == pytest.approx(440, abs=2), "its tone in the clear"
     offer = next(m["text"] for m in messages if m["text"].startswith("INVITE"))
-    assert "RTP/SAVP" in offer
-    assert "inline:redacted" in offer
+    assert ("RTP/SAVP" in offer and "inline:redacted" in offer) if called.user == "sdes" else "UDP/TLS/RTP/SAVP" in offer
     assert not [m for m in messages if re.search(r"inline:(?!redacted)", m["text"])]
-    assert any("RTP/AVP" in m["text"] and m["text"].startswith("INVITE") for m in messages), "the agent was offered RTP"
-    # What was sent as SRTP stands in the capture in the clear, says so, and Wireshark decodes it as the codec that it is.
+    assert any(re.search("RTP/AVP ", m["text"]) and m["text"].startswith("INVITE") for m in messages), "the agent was offered RTP"
+    # What was sent as SRTP stands in the capture in the clear, says so, and Wireshark follows it.
     assert (call["media"]["capture"]["decrypted"], call["media"]["capture"]["cut"]) == (["caller"], False)
-    streams = run("tshark", "-r", str(tmp_path / "call.pcap"), "-d", f"udp.port=={sip.rpartition(':')[2]},sip", "-q", "-z", "rtp,streams")
+    streams = run("tshark", "-r", str(called.capture), "-d", f"udp.port=={sip.rpartition(':')[2]},sip", "-q", "-z", "rtp,streams")
     lines = [line.split() for line in streams.splitlines() if "0x" in line]
     assert len(lines) == 4, streams
     assert all("g711U" in line for line in lines), streams

@@ -33,7 +33,8 @@ from sidecar.media.codec import STATIC, TELEPHONE_EVENT, Codec
 from sidecar.media.decode import Pcm
 from sidecar.media.relay import Relay
 from sidecar.media.stream import Stream
-from sidecar.sip import sdes, sdp
+from sidecar.net.dtls import Association, certificate, checked
+from sidecar.sip import dtls, sdes, sdp
 from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.message import Request, Response, parse, response_to
 from sidecar.sip.multipart import find_sdp
@@ -113,6 +114,30 @@ def descriptions(data: bytes) -> None:
         sdp.parse(read.rewrite("192.0.2.1", ports))
     for line in read.media:
         sdes.read(line.crypto)
+        dtls.fingerprints(line.fingerprints)
+    indexes = frozenset(range(0, len(read.media), 2))
+    mine = dtls.without(data, indexes)
+    with suppress(sdp.UnusableSdp):
+        sdp.parse(dtls.rewrite(mine, dict.fromkeys(indexes, dtls.PROFILE), {index: [b"a=setup:active"] for index in indexes}))
+
+
+CHECKED = dtls.Ice("ours", "a-password-of-22-signs", "them")
+
+
+def checks(data: bytes) -> None:
+    """Connectivity checks on a media port."""
+    checked(data, ("192.0.2.7", 4000), CHECKED)
+
+
+def handshake(data: bytes) -> None:
+    """Datagrams of a DTLS handshake, at either end."""
+    for client in (False, True):
+        end = Association(certificate(), dtls.Dtls(dtls.fingerprints([certificate().fingerprint]), client))
+        if client:
+            end.start()
+        for datagram in data.split(PART)[:8]:
+            end.receive(datagram)
+        assert end.keys is None or end.failed is None
 
 
 def digest(data: bytes) -> None:
@@ -216,5 +241,18 @@ def api(data: bytes) -> None:
 
 DECODERS: dict[str, Callable[[bytes], None]] = {
     each.__name__: each
-    for each in (message, stream, conversation, descriptions, digest, media, control_packets, capture, configuration, api)
+    for each in (
+        message,
+        stream,
+        conversation,
+        descriptions,
+        checks,
+        handshake,
+        digest,
+        media,
+        control_packets,
+        capture,
+        configuration,
+        api,
+    )
 }

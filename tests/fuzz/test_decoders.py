@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.fuzz.decoders import DECODERS, PART
 from tests.fuzz.inputs import CORPUS, changed, seeds
 
-INPUTS = {"conversation": 150, "configuration": 150}
+INPUTS = {"conversation": 150, "handshake": 100, "configuration": 150}
 """How many, of those that take long; 400 of the others."""
 
 

@@ -41,6 +41,7 @@ ANSWER = (
 )
 RANDOM = (bytes(range(100, 232)), bytes(range(99, 231)))
 """For keys of SRTP, on leg A and leg B."""
+FINGERPRINT = "sha-256 " + ":".join(f"{octet:02X}" for octet in range(32))
 SDP_TYPE = ("Content-Type", "application/sdp")
 PAST_EVERY_TIMER = 2 * 32.0 + 6.0
 """Seconds after which nothing of a finished call may be left: timer C's CANCEL, then the linger of the last transaction."""
@@ -307,7 +308,7 @@ class Bench:
             return
         base = 10000 + 4 * (100 - self.free_ports)
         self.free_ports -= 1
-        self.engine.media_opened(call, m_line, PortPairs((base, base + 1), (base + 2, base + 3), RANDOM), now)
+        self.engine.media_opened(call, m_line, PortPairs((base, base + 1), (base + 2, base + 3), RANDOM, FINGERPRINT), now)
 
     def _relay(self, asked: e.AskRelay, now: Mono) -> None:
         if self.free_ports <= 0:
