@@ -312,12 +312,12 @@ class MediaLine:
         """Forward what has arrived, then stop and give the ports back."""
         if self._native is not None:
             self._remove_paths(self._native)
-        for door in self._doors.values():
-            door.close()
         for forward in self._forwarders:
             for _ in range(_LAST_WORDS):
                 if not forward():
                     break
+        for door in self._doors.values():
+            door.close()
         for pair in self._bound.values():
             if self._native is None:
                 self._pool.readers.remove(self._loop, pair.rtp)
