@@ -16,6 +16,7 @@ from sidecar.b2bua.registry import Registry
 from sidecar.b2bua.routes import within_any
 from sidecar.b2bua.settings import Settings
 from sidecar.clocks import Mono
+from sidecar.identity.classify import Network
 from sidecar.sip import layer as ly
 from sidecar.sip.dialog import key_of_request
 from sidecar.sip.flow import Flow
@@ -38,6 +39,7 @@ _SCANNERS = (
     "elzapateador",
 )
 """How the common scanners call themselves, in lower case. Whoever hides it is judged as any other stranger."""
+_MOST_REMEMBERED = 1024
 _LONGEST_METHOD = 32
 """Characters of a stranger's method that are logged."""
 
@@ -54,6 +56,9 @@ class Strangers:
         self._ids = ids
         self._counts = counts
         self._emit = emit
+        self._networks: tuple[Network, ...] = ()
+        self._trusted: dict[str, bool] = {}
+        """Whether a host lies in `_networks`."""
 
     def hears(self, flow: Flow, settings: Settings, now: Mono) -> bool:
         """Whether to read what came. Costs next to nothing, whatever came."""
@@ -103,8 +108,14 @@ class Strangers:
         return True
 
     def trusts(self, flow: Flow, settings: Settings) -> bool:
-        """Whether the source is one of those whom nothing is asked."""
-        return within_any(flow.remote[0], settings.trusted)
+        """Whether the source is one of those whom nothing is asked. Remembered, since it is asked of every message."""
+        if settings.trusted is not self._networks or len(self._trusted) >= _MOST_REMEMBERED:
+            self._networks, self._trusted = settings.trusted, {}
+        host = flow.remote[0]
+        known = self._trusted.get(host)
+        if known is None:
+            known = self._trusted[host] = within_any(host, settings.trusted)
+        return known
 
     def _answer(self, request: Request, data: bytes, reply: Reply, flow: Flow) -> None:
         # The first challenge is the stronger one, and where two do not fit it may go alone.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.fuzz.decoders import DECODERS, PART
 from tests.fuzz.inputs import CORPUS, changed, seeds
 
-INPUTS = {"conversation": 150, "handshake": 100, "configuration": 150}
+INPUTS = {"conversation": 120, "handshake": 100, "configuration": 60, "media": 200}
 """How many, of those that take long; 400 of the others."""
 
 
