@@ -14,6 +14,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 from aiohttp.resolver import DefaultResolver
+from sqlalchemy.exc import SQLAlchemyError
 
 from control.addresses import NoMetadata, PublicOnly
 from control.api import openapi
@@ -41,6 +42,7 @@ from control.inject.server import serving_webhook
 from control.listening.peers import Listeners
 from control.store import Store, open_store
 from control.store.announce import Hook
+from control.store.faults import brief
 from control.store.live import Listener
 from control.store.recordings import Recordings
 from control.store.uploads import UploadPolicy
@@ -116,7 +118,10 @@ async def _running(config: ControlConfig, access: Access) -> AsyncIterator[State
             async with _tasks(state):
                 yield state
             await state.intake.close()
-            await outbox.give_back(store, store.name, now_us())
+            try:
+                await outbox.give_back(store, store.name, now_us())
+            except SQLAlchemyError as error:
+                log.warning("leases are not given back, they end by themselves", error=brief(error))
     finally:
         await store.close()
 

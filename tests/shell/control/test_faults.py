@@ -84,6 +84,7 @@ async def test_a_database_that_goes_and_comes_back(tmp_path: Path) -> None:
             await until(lambda: is_ready(client))
             assert all(503 in seen for seen in await asyncio.gather(*during))
             await until(lambda: delivered_once(tuner, 15))
+            await asyncio.to_thread(database.stop)  # and control stops cleanly without it
 
 
 async def _says(client: Client, words: str) -> bool:
