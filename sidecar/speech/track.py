@@ -210,10 +210,11 @@ class SpeechTrack:
             following = self._unsettled[0] if self._unsettled else self._open
             if raw.onset is None or raw.start > head - self._within:  # else its audio is gone, and what was found in time stands
                 self._refine_onset(raw)
+            raw.level = refine.active_level(np.concatenate(raw.levels))  # of the whole: it may have begun with what is fainter
             raw.stop = self._boundary(raw, "end", following.start if following is not None else head)
             self._keep(raw)
         for raw in self._growing():
-            if raw.onset is None:
+            if raw.onset is None or (self._level is not None and raw.level < self._level - self._settings.gate_db):
                 self._drop_faint_start(raw)
             long_enough = raw.end - raw.start >= self._settings.drop_ms * _MS
             if raw.onset is None and long_enough and head >= raw.start + reach + 50 * _MS and self._is_voice(raw):

@@ -165,3 +165,37 @@ def test_a_steady_background_is_no_sound() -> None:
     noise = np.random.default_rng(3).normal(0, 0.002, 10 * RATE)
     heard(noise, sounds)
     assert sounds.onsets == []
+
+
+class Credulous:
+    """A detector that takes all that can be heard for speech."""
+
+    name = "credulous"
+
+    def __init__(self) -> None:
+        self._frames: list[np.ndarray] = []
+
+    def take(self, pcm: np.ndarray, audible: np.ndarray, lost: np.ndarray | None) -> None:
+        self._frames.append(audible)
+
+    def finish(self) -> None: ...
+
+    def judged(self) -> np.ndarray:
+        judged, self._frames = self._frames, []
+        return np.concatenate([np.zeros(0, bool), *judged])
+
+
+def test_speech_on_top_of_a_long_murmur_is_not_as_faint_as_that() -> None:
+    """Six seconds of babble, now and then a little louder, then somebody speaks over it, all of it one to the detector."""
+    said = laid((500, CLIPS[2]), (4000, CLIPS[1]), (14_000, CLIPS[2]), seconds=18.0)
+    first, last = int(7.8 * RATE), int(15.5 * RATE)
+    murmur = np.zeros(18 * RATE)
+    murmur[first:last] = np.random.default_rng(3).normal(0, 0.003, last - first)
+    for at in range(first, last, 2000):
+        murmur[at : at + 240] *= 8
+    track = SpeechTrack(SpeechSettings(), None, Credulous())
+    samples = pcm(said.audio + murmur)
+    for start in range(0, len(samples), 1600):
+        track.audio(samples[start : start + 1600])
+    track.finish()
+    assert any(segment.start / 8 < 14_100 and segment.end / 8 > 15_500 for segment in track.segments())
