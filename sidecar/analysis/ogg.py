@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
-import av
 import numpy as np
 
 from sidecar.media.decode import RATE
+
+if TYPE_CHECKING:
+    import av
 
 BIT_RATE: Final = 48_000
 """Of both channels. Telephone speech is transparent at half of it; more keeps the two parties out of each other's channel."""
@@ -32,6 +34,9 @@ class OggWriter:
     """Frames through libopus, about a second a page."""
 
     def __init__(self, file: BinaryIO) -> None:
+        import av  # 30 MB, which only recordings of this form need
+
+        self._av = av
         self._container = av.open(_Growing(file), "w", format="ogg")
         # `audio`, not `voip`: the latter codes the sum and the difference of both parties.
         self._stream = self._container.add_stream("libopus", rate=RATE, options={"application": "audio"})
@@ -47,7 +52,7 @@ class OggWriter:
         """Encode frames."""
         if not content:
             return
-        frame = av.AudioFrame.from_ndarray(np.frombuffer(content, "<i2").reshape(1, -1), format="s16", layout="stereo")
+        frame = self._av.AudioFrame.from_ndarray(np.frombuffer(content, "<i2").reshape(1, -1), format="s16", layout="stereo")
         frame.sample_rate, frame.pts, frame.time_base = RATE, self._frames, Fraction(1, RATE)
         self._frames += len(content) // _BYTES
         self._encode(frame)
@@ -57,14 +62,14 @@ class OggWriter:
         try:
             self._encode(None)
             self._container.close()
-        except av.error.FFmpegError as error:
+        except self._av.error.FFmpegError as error:
             raise OSError(error.errno, error.strerror) from error
 
     def _encode(self, frame: av.AudioFrame | None) -> None:
         try:
             for packet in self._stream.encode(frame):
                 self._container.mux(packet)
-        except av.error.FFmpegError as error:  # not an OSError, though the disk is most often the cause
+        except self._av.error.FFmpegError as error:  # not an OSError, though the disk is most often the cause
             raise OSError(error.errno, error.strerror) from error
 
 

@@ -280,8 +280,10 @@ async def test_the_later_of_two_sidecars_of_one_name_is_served(tmp_path: Path) -
             async with sidecar(client.url, second) as two:
                 await until(lambda: one.describe()["link"] == "refused" and two.describe()["link"] == "up")
                 assert "give each sidecar a name of its own" in str(one.describe()["trouble"])
-                assert await client.post("/v1/calls/c1/hangup") == {"call": "c1", "sidecar": "edge-1"}
+                for order in ("hangup", "capture"):
+                    assert await client.post(f"/v1/calls/c1/{order}") == {"call": "c1", "sidecar": "edge-1"}
         assert (first.hung_up, second.hung_up) == ([], [("c1", "anonymous")])
+        assert (first.captured, second.captured) == ([], [("c1", "anonymous")])
 
 
 async def test_what_is_no_sidecar_is_told_so(tmp_path: Path) -> None:
