@@ -66,7 +66,7 @@ GIL_SWITCH = 0.0002
 """Seconds: at every system call the relay gives the interpreter's lock away, and gets it back from the spool's thread within this time."""
 MEDIA_BETWEEN = 16
 """Packets that are forwarded before each SIP message: a burst of signalling holds media up no longer, nor a burst of media signalling."""
-ANALYSIS_PERIOD = 0.2
+ANALYSIS_PERIOD = 0.4
 """Seconds between two looks of the analysis at what the tap holds."""
 GATHER_PERIOD = 0.1
 """Seconds between two looks at what the forwarding thread has copied: its ring, one for all calls, holds about a second of 300 of them."""

@@ -18,8 +18,8 @@ from sidecar.media.tap import Tapped
 
 ABI: Final = 1
 LIBRARY: Final = Path(__file__).with_name("librelay.so")
-TAP_OCTETS: Final = 8 << 20
-"""Room for what was forwarded since the last look: 300 calls for more than a second."""
+TAP_OCTETS: Final = 16 << 20
+"""Room for what was forwarded since the last look: 300 calls for more than two seconds."""
 UNKNOWN_OCTETS: Final = 1 << 20
 _HEAD: Final = struct.Struct("=IIIHHI16s4xd")
 _TAPPED_HEAD: Final = struct.Struct("=4xIIH26xd")
