@@ -147,7 +147,7 @@ def control(command: list[str]) -> str:
 
 
 def measure(results: Results, samples: list[tuple[str, Sample]], repeat: int) -> Iterator[None]:
-    """Take every sample `repeat` times; comes back after each repetition."""
+    """Take every sample `repeat` times, one repetition after the other; comes back after each."""
     if machine.LOAD_CORE == machine.TEST_CORE:
         results.remark("this machine lent one core only: load tools and systems share it, and no figure can be trusted")
     for turn in range(repeat):
@@ -160,7 +160,7 @@ def measure(results: Results, samples: list[tuple[str, Sample]], repeat: int) ->
                 except RuntimeError as error:
                     results.remark(f"{name}: {error}")
             sys.stderr.write(f"    {time.monotonic() - begin:.1f} s\n")
-        yield
+            yield
 
 
 if __name__ == "__main__":
