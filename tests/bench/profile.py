@@ -24,7 +24,7 @@ from tests.bench.machine import TEST_CORE, tree
 from tests.bench.systems import HOST, trunkside
 from tests.support.product import free_port
 
-RATE, CALLS = 50, 400
+RATE, CALLS = 25, 250
 _FILE = "BENCH_PROFILE"
 STAGES = {
     "sidecar/net/": "sockets",
