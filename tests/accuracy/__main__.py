@@ -67,7 +67,9 @@ def main() -> int:
         hours = sum(t.seconds for t in tally.values()) / 3600
         text += f"## {detector}\n\n{rows}\n{hours:.1f} hours of calls, measured in {cpu[detector] / hours:.1f} s of CPU an hour.\n\n"
     text += f"Voices: {', '.join(f'{kind} ({len(p)})' for kind, p in pairs.items())}. Made, carried and measured in "
-    text += f"{process_time() - began:.0f} s of CPU. An hour's call, in batches of 200 ms, is measured in {an_hour():.1f} s of CPU.\n"
+    text += f"{process_time() - began:.0f} s of CPU.\n"
+    if not sys.argv[1:]:
+        text += f"An hour's call, in batches of 200 ms, is measured in {an_hour():.1f} s of CPU.\n"
     sys.stdout.write(text)
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(text, encoding="utf-8")
