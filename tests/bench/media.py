@@ -14,7 +14,7 @@ import numpy as np
 
 from sidecar.lab import g711
 from sidecar.lab.speech import TEXTS, clip
-from tests.bench.machine import LOAD_CORE, TEST_CORE, Meter, Used, pinned
+from tests.bench.machine import LOAD_CORE, TEST_CORE, Meter, Used, cpu_seconds, pinned
 from tests.bench.ng import Engine
 from tests.bench.peers import NoPeer
 from tests.bench.systems import HOST, trunkside
@@ -40,6 +40,8 @@ class Flow:
     p99_us: float
     late_us: float
     used: Used
+    relaying: float
+    """CPU seconds of the relaying process alone, without one that listens."""
     window_s: float
 
     @property
@@ -94,9 +96,9 @@ def flow(relay: Relay, folder: Path, *, warm_up: float, window: float) -> Flow:
         assert process.stdout is not None
         _expect(process.stdout.readline(), "begin")
         meter.start()
-        begin = time.monotonic()
+        begin, relaying = time.monotonic(), cpu_seconds([relay.pid])
         _expect(process.stdout.readline(), "end")
-        used, seconds = meter.read(), time.monotonic() - begin
+        used, relaying, seconds = meter.read(), cpu_seconds([relay.pid]) - relaying, time.monotonic() - begin
         seen = json.loads(process.stdout.readline())
     return Flow(
         calls=len(relay.ports),
@@ -107,6 +109,7 @@ def flow(relay: Relay, folder: Path, *, warm_up: float, window: float) -> Flow:
         p99_us=seen["p99_us"],
         late_us=seen["late_us"],
         used=used,
+        relaying=relaying,
         window_s=seconds,
     )
 
@@ -158,6 +161,7 @@ def cost(results: Results, name: str, folder: Path, *, calls: int, window: float
         seen = flow(relay, folder, warm_up=min(2.0, window / 2), window=window)
     _note(results, name, seen)
     results.add(f"CPU a packet, {calls} calls", "µs", name, seen.used.cpu / max(1, seen.received) * 1e6)
+    results.add(f"CPU a packet of the relaying process alone, {calls} calls", "µs", name, seen.relaying / max(1, seen.received) * 1e6)
     results.add(f"delay of a packet p50, {calls} calls", "µs", name, seen.p50_us)
     results.add(f"delay of a packet p99, {calls} calls", "µs", name, seen.p99_us)
     results.add(f"packets lost, {calls} calls", "%", name, seen.loss_pct)
