@@ -71,7 +71,7 @@ ANALYSIS_PERIOD = 0.4
 GATHER_PERIOD = 0.1
 """Seconds between two looks at what the forwarding thread has copied: its ring, one for all calls, holds about a second of 300 of them."""
 ANALYSIS_SHARE = 32
-"""Calls that are looked at in one request: the final figures of other calls wait for its answer."""
+"""Calls that are looked at, or whose final figures are asked for, in one request: the other calls wait for its answer."""
 QUIET_PERIOD = 5.0
 """Seconds between two looks at whether the sidecar has nothing to do, and memory of the last calls to give back."""
 CONCLUDE_AFTER = 0.05
@@ -514,12 +514,14 @@ class Sidecar:
         await asyncio.sleep(CONCLUDE_AFTER)
         sessions, self._unfinished = self._unfinished, []
         await asyncio.gather(*(session.close_relay() for session in sessions))
-        figures = await self.analysis.finish([session.finished() for session in sessions])
-        for session, result in zip(sessions, figures, strict=True):
-            if result is not None:
-                self.figures.measured(session.call, session.started.route, session.started.kind, result, session.relay_delays)
-            session.conclude(result)
-            self._forget_when_closed(session.call)
+        for first in range(0, len(sessions), ANALYSIS_SHARE):  # hundreds at once could take longer than an answer may
+            share = sessions[first : first + ANALYSIS_SHARE]
+            figures = await self.analysis.finish([session.finished() for session in share])
+            for session, result in zip(share, figures, strict=True):
+                if result is not None:
+                    self.figures.measured(session.call, session.started.route, session.started.kind, result, session.relay_delays)
+                session.conclude(result)
+                self._forget_when_closed(session.call)
 
     def _forget_when_closed(self, call: str) -> None:
         session = self.sessions.get(call)

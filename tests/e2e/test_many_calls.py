@@ -55,7 +55,7 @@ def test_three_hundred_calls_on_one_core_lose_no_packet_and_are_all_measured(tmp
             relay = Relay(sidecar.process.pid, [(call.caller_sends_to, call.agent_sends_to) for call in held], *media)
             seen = flow(relay, tmp_path, warm_up=2.0, window=WINDOW_S)
             release(parties)
-            until("the traces of all calls", lambda: len(ended(tmp_path / "spool")) == CALLS)
+            until("the traces of all calls", lambda: len(ended(tmp_path / "spool")) == CALLS, 120.0)
         finally:
             parties.close()
         calls = ended(tmp_path / "spool")
