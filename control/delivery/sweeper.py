@@ -11,9 +11,10 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from control.clock import DAY, SECOND, now_us
+from control.clock import DAY, SECOND, Steps, now_us
 from control.contract import facts as f
 from control.contract.call import Call, Finding
+from control.delivery import outbox
 from control.ingest import reports as ingest
 from control.matching.claim import read_claim
 from control.matching.wireonly import wire_only_report
@@ -163,10 +164,16 @@ async def run(
     """Sweep until cancelled; the database's own upkeep runs once an hour, and retention then until nothing old is left."""
     next_upkeep = 0
     behind = False
+    steps, back = Steps(), 0
     while True:
         more = False
         try:
             now = now_us()
+            if back := back + steps.back_us():
+                log.warning("the clock was set back", seconds=back / SECOND)
+                await outbox.set_back(store, back, now)
+                next_upkeep, back = min(next_upkeep, now), 0
+                wake()
             settled = await settle_due(store, policy, now)
             for call in settled.changed:
                 changed(call)

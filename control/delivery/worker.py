@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections import OrderedDict
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 import sqlalchemy as sa
@@ -70,7 +71,8 @@ class Worker:
         self._seal = seal
         self.queued: Callable[[], None] = self.wake
         """Called when an answer has put something into the outbox, of whatever destination."""
-        self._held_until = 0
+        self._held_until = 0.0
+        """On the monotonic clock: what is only this process's must not wait for a wall clock that was set back."""
         self._failures = 0
         self._longest_sleep_s = _LONGEST_SLEEP_S if store.single_process else _LONGEST_SLEEP_BESIDE_OTHERS_S
         self._wake = asyncio.Event()
@@ -82,7 +84,7 @@ class Worker:
 
     def describe(self) -> dict[str, object]:
         """Free slots, how long the destination wants to be left alone (s), and what became of all attempts."""
-        held = max(0.0, (self._held_until - now_us()) / SECOND)
+        held = max(0.0, self._held_until - monotonic())
         return {"owner": self._owner, "free": self._free, "held_s": round(held, 1), "failures_in_a_row": self._failures, **self.results}
 
     def wake(self) -> None:
@@ -132,8 +134,8 @@ class Worker:
         ill = self._failures >= _ILL_AFTER
         if self._free == 0 or (ill and self._free < self._parallel):
             return self._longest_sleep_s
-        if self._held_until > now:
-            return min(self._longest_sleep_s, (self._held_until - now) / SECOND)
+        if (held := self._held_until - monotonic()) > 0:
+            return min(self._longest_sleep_s, held)
         limit = 1 if ill else self._free
         claimed = await outbox.claim(self._store, self.name, self._owner, now, limit=limit, lease_us=self._lease_us, waits=self._waits)
         for call in claimed.changed:
@@ -193,7 +195,7 @@ class Worker:
             self._failures += 1
             again = self._failures - _ILL_AFTER
             after_s = min(_LONGEST_REST_S, _FIRST_REST_S * 2.0 ** min(again, 16)) if again >= 0 else 0.0
-        self._held_until = max(self._held_until, now_us() + int(after_s * SECOND))
+        self._held_until = max(self._held_until, monotonic() + after_s)
 
     def _parcel(self, row: sa.Row[Any]) -> Parcel:
         return Parcel(

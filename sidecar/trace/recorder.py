@@ -23,7 +23,9 @@ Fields = dict[str, Value]
 
 
 class Recorder:
-    """Makes the lines of one trace. `seq` counts from 1 without gaps; `elapsed_ms` is monotonic from the first fact."""
+    """Makes the lines of one trace. `seq` counts from 1 without gaps; `elapsed_ms` is monotonic from the first fact, and so is `at`: the
+    wall clock is read once, lest a call lasts an hour longer or ends before it began because somebody set the clock.
+    """
 
     def __init__(self, call: str, sidecar: str, clock: ClockOffset | None = None) -> None:
         """`clock`: control's clock against the one that the facts are stamped with, if it is known."""
@@ -32,11 +34,12 @@ class Recorder:
         self.sidecar = sidecar
         self._seq = 0
         self._started: Mono | None = None
+        self._epoch = 0.0
+        """What the monotonic clock was behind the wall clock at the first fact."""
 
     def record(self, fact: e.Fact, now: Mono, wall: Wall) -> bytes | None:
         """The line for one fact of the B2BUA; None for one that only the shell needs (`Gone`)."""
-        if self._started is None:
-            self._started = now
+        self._begin(now, wall)
         made = _from_b2bua(fact, self.sidecar)
         models = b',"clock":' + _model(self._clock) if self._clock is not None and isinstance(fact, e.Started) else b""
         return None if made is None else self._line(*made, now, wall, models)
@@ -62,14 +65,21 @@ class Recorder:
         """The trace's last line."""
         return self._line("call_closed", {}, now, wall)
 
+    def _begin(self, now: Mono, wall: Wall) -> Mono:
+        """When the first fact was."""
+        if self._started is None:
+            self._started, self._epoch = now, wall - now
+        return self._started
+
     def _line(self, kind: str, fields: Fields, now: Mono, wall: Wall, models: bytes = b"") -> bytes:
         """A line with the fields that every fact begins with. `models` is JSON that goes behind them as it is."""
-        if self._started is None:
-            self._started = now
+        started = self._begin(now, wall)
         self._seq += 1
-        elapsed = round((now - self._started) * 1000, 3)
+        elapsed = round((now - started) * 1000, 3)
         # Call id, number, time and kind need no escaping.
-        head = f'{{"call":"{self.call}","seq":{self._seq},"at":"{rfc3339(wall)}","elapsed_ms":{elapsed!r},"kind":"{kind}"'
+        head = (
+            f'{{"call":"{self.call}","seq":{self._seq},"at":"{rfc3339(Wall(self._epoch + now))}","elapsed_ms":{elapsed!r},"kind":"{kind}"'
+        )
         if not fields:
             return b"%b%b}" % (head.encode(), models)
         return b"%b,%b%b}" % (head.encode(), to_json(fields)[1:-1], models)

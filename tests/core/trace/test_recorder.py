@@ -117,6 +117,13 @@ def test_figures_cross_whole_and_lines_are_numbered_and_timed_from_the_first() -
     assert [fact.elapsed_ms for fact in (opened, turn, final, closed)] == [0.0, 1000.0, 2000.0, 3500.0]
 
 
+def test_a_clock_that_is_set_in_a_call_moves_none_of_its_times() -> None:
+    recorder = Recorder(CALL, "edge-1")
+    lines = [recorder.closed(Mono(at), Wall(WALL + at + step)) for at, step in ((1.0, 0.0), (2.5, 3600.0), (4.0, -3600.0))]
+    times = [f.FACT.validate_json(made).at for made in lines]
+    assert [(time - times[0]).total_seconds() for time in times] == pytest.approx([0.0, 1.5, 3.0], abs=1e-5)
+
+
 def test_a_fact_for_the_shell_alone_takes_no_number() -> None:
     recorder = Recorder(CALL, "edge-1")
     assert recorder.record(e.Gone(CALL), Mono(1.0), WALL) is None
