@@ -119,8 +119,9 @@ async def _running(config: ControlConfig, access: Access) -> AsyncIterator[State
                 yield state
             await state.intake.close()
             try:
-                await outbox.give_back(store, store.name, now_us())
-            except SQLAlchemyError as error:
+                async with asyncio.timeout(_LAST_ATTEMPTS_S):
+                    await outbox.give_back(store, store.name, now_us())
+            except (SQLAlchemyError, TimeoutError) as error:
                 log.warning("leases are not given back, they end by themselves", error=brief(error))
     finally:
         await store.close()
@@ -181,7 +182,7 @@ async def _tasks(state: State) -> AsyncIterator[None]:
         await asyncio.wait({outbox_task}, timeout=_LAST_ATTEMPTS_S)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.wait(tasks, timeout=_LAST_ATTEMPTS_S)  # a database that says nothing holds up even who gives up
 
 
 def _ice(config: ControlConfig) -> list[IceServer]:

@@ -141,7 +141,11 @@ class Store:
         """Finish what was begun and give all connections back."""
         if self._group is not None:
             await self._group.close()
-        await self._engine.dispose()
+        try:
+            async with asyncio.timeout(_CHECK_S):
+                await self._engine.dispose()
+        except TimeoutError:
+            await self._engine.dispose(close=False)  # a server that says nothing does not say farewell either
 
 
 class _Group:
