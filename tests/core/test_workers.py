@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.config import SidecarConfig
@@ -31,12 +31,14 @@ def test_a_message_is_known_by_its_call_id_in_each_of_its_forms(head: bytes, cal
     assert call_id_of(head) == call_id
 
 
+@settings(deadline=None)
 @given(st.integers(0, 9), st.sampled_from(["192.0.2.1", "2001:db8::1", "fe80::1%eth0"]), st.integers(1, 65535), st.none() | st.binary())
 def test_what_is_handed_over_arrives(index: int, host: str, port: int, data: bytes | None) -> None:
     handed = Handed(index, (host, port), data)
     assert unpacked(packed(handed)) == handed
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.integers(2, 16), st.integers(1024, 60000), st.integers(200, 5000))
 def test_no_two_workers_have_anything_in_common(count: int, low: int, width: int) -> None:
     config = SidecarConfig(**CONFIG, media={"ports": [low, min(65535, low + width)]})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.net.rtpengine import bencode
@@ -17,6 +17,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_what_was_encoded_is_read_back(value: Any) -> None:
     assert bencode.decode(bencode.encode(value)) == value
@@ -43,6 +44,7 @@ def test_what_is_no_value_is_said_to_be_none(data: bytes) -> None:
         bencode.decode(data)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40))
 def test_any_octets_are_a_value_or_malformed(data: bytes) -> None:
     try:
