@@ -19,7 +19,8 @@ from sidecar.net.udp import Receive, Refused, SipSocket
 from sidecar.sip.flow import Flow
 
 LARGEST = 65535
-_CALL_ID = re.compile(rb"(?:^|\n)(?:call-id|i)[ \t]*:[ \t]*([^\r\n]*?)[ \t]*\r?\n", re.IGNORECASE)
+_CALL_ID = re.compile(rb"(?:^|\n)(?:call-id|i)[ \t]*:([^\r\n]*)\r?\n", re.IGNORECASE)
+"""One way to read a line only: whatever anybody sends is looked through in time that its length bounds."""
 _AT_ONCE = 64
 """Datagrams that are taken before the event loop sees to anything else."""
 READY = b"ready"
@@ -34,7 +35,7 @@ def worker_of(call_id: bytes, workers: int) -> int:
 def call_id_of(data: bytes) -> bytes:
     """The Call-ID of a message; empty where there is none."""
     found = _CALL_ID.search(data)
-    return found[1] if found else b""
+    return found[1].strip(b" \t") if found else b""
 
 
 @dataclass(frozen=True, slots=True)
