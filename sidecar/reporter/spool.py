@@ -172,7 +172,7 @@ class Spool:
         made: list[Path] = []
         for path in chores.spares:
             with contextlib.suppress(OSError):  # whoever begins a trace makes its file then, and tells what the disk says
-                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640))
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
                 made.append(path)
         return Chores(named, made)
 
@@ -198,7 +198,7 @@ class Spool:
         failed: str | None = None
         for trace in traces:
             try:
-                fd = os.open(trace.path, os.O_RDONLY | os.O_CLOEXEC)
+                fd = trace.opened()
             except FileNotFoundError:
                 continue  # control had all of it before we came: nothing is left to keep
             except OSError as error:
@@ -399,9 +399,7 @@ class Spool:
 
     def _unlink(self, trace: TraceFile) -> None:
         try:
-            os.unlink(trace.path)
-        except FileNotFoundError:
-            pass
+            trace.unlink()
         except OSError as error:
             # The next start finds the file and posts it again, which control takes as known.
             self._failed(f"{trace.path.name} could not be removed: {error.strerror}")

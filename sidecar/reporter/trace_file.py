@@ -6,6 +6,7 @@ next time.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from dataclasses import dataclass, field
@@ -31,6 +32,11 @@ class TraceFile:
     """A write stopped half way and the half line is still to be cut off."""
     recent: deque[bytes] | None = None
     """The lines on disk from `sent` on, kept so that a live trace need not be read back; None: they are on disk alone."""
+
+    @property
+    def home(self) -> Path:
+        """Where the file stands once it has its own name."""
+        return self.path.with_name(f"{self.call}.jsonl")
 
     @property
     def unsent(self) -> int:
@@ -87,9 +93,24 @@ class TraceFile:
             os.ftruncate(self.fd, self.size)
             self.torn = False
 
+    def opened(self) -> int:
+        """A descriptor to read by, from any thread: the file may be getting its own name at this moment. Raises OSError."""
+        try:
+            return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return os.open(self.home, os.O_RDONLY | os.O_CLOEXEC)
+
+    def unlink(self) -> None:
+        """Remove the file, under whichever name it stands. Raises OSError."""
+        try:
+            os.unlink(self.path)
+        except FileNotFoundError:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.home)
+
     def read(self, offset: int, limit: int) -> list[bytes]:
         """Whole lines without their newline from `offset`, about `limit` bytes of them and at least one if there is one; raises OSError."""
-        with self.path.open("rb") as file:
+        with os.fdopen(self.opened(), "rb") as file:
             file.seek(offset)
             data = file.read(min(limit, self.size - offset))
             if not data.endswith(b"\n"):

@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from control.contract.facts import FACT, CallInterrupted
-from sidecar.reporter.spool import Spool, SpoolError
+from sidecar.reporter.spool import Chores, Spool, SpoolError
 from tests.support.trace_lines import CALL_A, CALL_B, NOW, closed, line
 
 OpenSpool = Callable[..., Spool]
@@ -377,6 +377,39 @@ def test_a_trace_that_goes_while_it_gets_its_name_leaves_no_file(open_spool: Ope
         assert list(spool.path.glob("*.jsonl")) == []
         assert not any(path.stat().st_size for path in spares(spool))
         spool.shut()
+
+
+def test_a_trace_that_kept_a_spare_name_is_no_other_calls_file(open_spool: OpenSpool) -> None:
+    spool = open_spool()
+    left = spool.take_chores().spares[3]
+    left.write_bytes(line(CALL_A, 1) + b"\n")  # a process of the same id, as in a container, could not name it
+    chores = spool.take_chores()
+    spool.done(spool.do(Chores((), [left, *chores.spares])))
+    for number in range(len(chores.spares)):
+        spool.append(f"{number:032x}", [line(CALL_B, 1)])
+    assert left.read_bytes() == line(CALL_A, 1) + b"\n"
+
+
+@pytest.fixture
+def renamed_unnoticed(open_spool: OpenSpool) -> Spool:
+    """A trace whose file has just got its name, by a thread whose answer has not come yet, or never will: its task was cancelled."""
+    spool = open_spool()
+    spool.done(spool.do(spool.take_chores()))
+    spool.append(CALL_A, [closed(CALL_A, 1)])
+    spool.close(CALL_A)
+    spool.do(spool.take_chores())
+    return spool
+
+
+def test_a_trace_is_read_while_it_gets_its_name(renamed_unnoticed: Spool) -> None:
+    (trace,) = renamed_unnoticed.unsent()
+    assert trace.read(0, 1 << 20) == [closed(CALL_A, 1)]
+
+
+def test_a_trace_that_got_its_name_unnoticed_leaves_no_file(renamed_unnoticed: Spool) -> None:
+    (trace,) = renamed_unnoticed.unsent()
+    renamed_unnoticed.acknowledge(CALL_A, trace.size)
+    assert not list(renamed_unnoticed.path.glob("*.jsonl"))
 
 
 def test_a_directory_that_takes_no_files_leaves_the_traces_where_they_are(open_spool: OpenSpool) -> None:
