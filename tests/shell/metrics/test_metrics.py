@@ -64,6 +64,8 @@ async def sidecar(folder: Path) -> AsyncIterator[str]:
         reporter=SimpleNamespace(spool=spool),
         analysis=SimpleNamespace(deaths=0),
         fleet=None,
+        relays=None,
+        recordings=SimpleNamespace(waiting=0, uploaded=0, refused=0),
         ended={"completed": 1},
         figures=figures,
     )
