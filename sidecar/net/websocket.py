@@ -21,6 +21,7 @@ SUBPROTOCOL = "sip"
 HEARTBEAT = 30.0
 """Seconds between pings of the WebSocket; a peer whose pong does not come is gone (RFC 7118 6)."""
 _GOODBYE = 1.0
+_BACKLOG = 512
 
 
 class WebSocketPeer:
@@ -134,6 +135,14 @@ class WebSocketPeer:
         self._owner.lost(self, reason, failed=failed)
 
 
+class _Away(asyncio.Protocol):
+    """One connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Do not even say so: it would cost more."""
+        transport.close()
+
+
 class WebSocketListener:
     """One `ws://` or `wss://` address."""
 
@@ -147,15 +156,41 @@ class WebSocketListener:
         app = web.Application()
         app.router.add_get("/{path:.*}", self._serve)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GOODBYE)
+        self._server: asyncio.Server | None = None
+        self._upgraded: set[web.RequestHandler] = set()
+        self._silent: set[web.RequestHandler] = set()
+        """Connections that were no WebSocket yet at the last look."""
+        self._timer: asyncio.TimerHandle | None = None
 
     async def open(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
         """Take connections."""
         await self._runner.setup()
-        await web.SockSite(self._runner, sock, ssl_context=context).start()
+        handshake = None if context is None else self._limits.timing.setup
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._accept, sock=sock, ssl=context, ssl_handshake_timeout=handshake, backlog=_BACKLOG)
+        self._timer = loop.call_later(self._limits.timing.first, self._look)
 
     async def aclose(self) -> None:
         """Take no more, and end those that are left."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._server is not None:
+            self._server.close()
         await self._runner.cleanup()
+
+    # The owner counts WebSockets. What has not become one yet is bounded here: in number, and in the time that it may take.
+
+    def _accept(self) -> asyncio.BaseProtocol:
+        server = self._runner.server
+        return _Away() if server is None or len(server.connections) >= self._limits.connections else server()
+
+    def _look(self) -> None:
+        server = self._runner.server
+        silent = {one for one in server.connections if one not in self._upgraded} if server is not None else set()
+        for one in silent & self._silent:
+            one.force_close()
+        self._silent = silent
+        self._timer = asyncio.get_running_loop().call_later(self._limits.timing.first, self._look)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         stream = web.WebSocketResponse(protocols=(SUBPROTOCOL,), max_msg_size=MAX_OCTETS, heartbeat=HEARTBEAT, compress=False)
@@ -179,7 +214,11 @@ class WebSocketListener:
             self._owner.lost(found, "closed during the handshake", failed=False)
             self._owner.released(found)
             return stream
-        await found.serve()
+        self._upgraded.add(request.protocol)
+        try:
+            await found.serve()
+        finally:
+            self._upgraded.discard(request.protocol)
         return stream
 
     def _is_welcome(self, request: web.Request) -> bool:

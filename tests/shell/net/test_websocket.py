@@ -11,8 +11,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
+from sidecar.net.tcp import StreamLimits
 from sidecar.sip.flow import Flow
-from tests.shell.net.kit import LOOPBACK, Node, answer_to, listen, message, node, until
+from sidecar.sip.keepalive import StreamTiming
+from tests.shell.net.kit import LOOPBACK, Node, answer_to, closed, listen, message, node, raw, until
 from tests.shell.net.test_tls import Authority
 
 SIP = [Subprotocol("sip")]
@@ -93,6 +95,19 @@ async def test_a_message_that_is_too_long_ends_the_connection() -> None:
         with pytest.raises(ConnectionClosed):
             await client.recv()
         await until(lambda: theirs.connections() == {})
+
+
+async def test_connections_that_become_no_websocket_are_bounded_in_number_and_in_time() -> None:
+    few = StreamLimits(connections=2, timing=StreamTiming(first=0.2))
+    async with node(listen("ws"), limits=few) as theirs, raw(theirs.addr) as (silent, _), raw(theirs.addr) as (slow, half):
+        half.write(b"GET / HTTP/1.1\r\nHost:")
+        async with raw(theirs.addr) as (third, _):
+            assert await closed(third) == b""
+        assert (await closed(silent), await closed(slow)) == (b"", b"")
+        async with connect(address(theirs), subprotocols=SIP) as client:
+            await asyncio.sleep(1)
+            await client.send(message("one", "WS").decode())
+            await theirs.inbox.get()
 
 
 async def test_stopping_ends_what_is_open() -> None:
