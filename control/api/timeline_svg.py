@@ -12,7 +12,9 @@ from math import ceil
 from control.contract.call import Call, Turn
 
 _LEFT, _WIDTH, _LANE = 70, 790, 16
-_ROW = 74
+_ROW = 82
+_HEAD = 30
+"""Room above a row's lanes, for the axis and, below it, the marks."""
 _FINE_MS_PER_PX = 60.0
 _MOST_ROWS = 24
 _TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800)
@@ -46,7 +48,7 @@ def render(call: Call) -> str:
 def _row(call: Call, top: int, begin: float, scale: float) -> Iterator[str]:
     """One row of the axis, from `begin` on; `scale` is milliseconds a pixel."""
     end = begin + _WIDTH * scale
-    caller, agent = top + 22, top + 22 + _LANE + 6
+    caller, agent = top + _HEAD, top + _HEAD + _LANE + 6
     every = next((each for each in _TICKS if each * 1000 / scale >= _TICK_PX), _TICKS[-1]) * 1000
     at = ceil(begin / every) * every
     while at < end:
@@ -63,7 +65,7 @@ def _row(call: Call, top: int, begin: float, scale: float) -> Iterator[str]:
     for moment, sign in [*((each.caller_start_ms, "!") for each in call.barge_ins), *keys]:
         if begin <= moment < end:
             shown = escape(_printable(sign)[:1])
-            yield f'<text class="mark" x="{_LEFT + (moment - begin) / scale:.1f}" y="{caller - 1}">{shown}</text>'
+            yield f'<text class="mark" x="{_LEFT + (moment - begin) / scale:.1f}" y="{caller - 4}">{shown}</text>'
 
 
 def _bar(style: str, since: float, until: float, y: int, begin: float, end: float, scale: float) -> Iterator[str]:

@@ -5,7 +5,7 @@ import { sure } from "./asking.js";
 import { failed, result, verdict as verdictChip } from "./chips.js";
 import { h, paced, plain, put, say } from "./dom.js";
 import { latencies } from "./figures.js";
-import { file } from "./files.js";
+import { files } from "./files.js";
 import { duration, exactly, felt, ms, party, percent, when } from "./format.js";
 import { ladder } from "./ladder.js";
 import { listener } from "./listen.js";
@@ -83,12 +83,6 @@ function build(main, path) {
   let zero = 0;
   const ear = listener(path);
   const sound = player({ onMove: (time) => media_.playhead(time + zero, true) });
-  const files = [
-    ["ladder as text", "ladder"],
-    ["as SVG", "ladder?format=svg"],
-    ["pcap", "pcap"],
-    ["evidence", "evidence"],
-  ];
   const sections = [
     title,
     why,
@@ -121,7 +115,7 @@ function build(main, path) {
       const found = rows.filter((row) => row.kind === "message");
       const guilty = failed(call) ? culprit(call, found) : null;
       if (call.ended_at) ear.close();
-      put(title, heading(call, path, files, ear));
+      put(title, heading(call, path, ear));
       put(why, reason(call, guilty, steps_));
       const before = chosen ? rows.find((row) => row.kind === chosen.kind && row.at === chosen.at && row.label === chosen.label) : null;
       steps_.show(rows, call);
@@ -137,7 +131,7 @@ function build(main, path) {
   };
 }
 
-function heading(call, path, files, ear) {
+function heading(call, path, ear) {
   const lasted = call.answered_at && call.ended_at ? duration(new Date(call.ended_at) - new Date(call.answered_at)) : null;
   const figures = latencies(call);
   const loss = Math.max(call.media.caller.loss_pct ?? 0, call.media.agent.loss_pct ?? 0);
@@ -181,10 +175,12 @@ function heading(call, path, files, ear) {
       "p",
       { class: "files" },
       h("span", { class: "dim" }, "As a file: "),
-      files.map(([name, end]) => file(name, `${path}/${end}`)),
+      files(call, path),
     ),
   ];
 }
+
+const UPLOAD = { delivered: "felt good", pending: "felt slow", refused: "felt bad" };
 
 /** What is kept of it besides its figures, and where it went. */
 function kept(call) {
@@ -192,7 +188,7 @@ function kept(call) {
   const upload = call.recording_upload;
   return [
     ...(recording ? [["recording", `${recording.format}${recording.cut ? ", cut short" : ""}`]] : []),
-    ...(upload ? [["to the evaluator", h("bdi", { title: upload.detail }, upload.state)]] : []),
+    ...(upload ? [["its upload", h("bdi", { class: UPLOAD[upload.state], title: upload.detail }, upload.state)]] : []),
     ...(capture ? [["captured", `${capture.packets} packets${capture.decrypted.length ? ", SRTP in the clear" : ""}`]] : []),
   ];
 }

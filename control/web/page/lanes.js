@@ -19,7 +19,7 @@ export const LANES = {
   speech: 50,
   latency: 184,
   bars: 76,
-  height: 268,
+  height: 278,
 };
 narrow.addEventListener("change", () => (LANES.left = room()));
 const FLOOR_DB = -72;
@@ -50,13 +50,13 @@ export function axis(told, frame) {
   const lane = (y, text) => s("text", { class: "lane", x: 0, y }, text);
   const marks = found.map((at) => [
     s("line", { class: "grid", x1: frame.x(at), x2: frame.x(at), y1: LANES.axis - 4, y2: LANES.height }),
-    s("text", { class: "tick", x: frame.x(at) + 3, y: 12 }, short(at, size)),
+    frame.x(at) < frame.w - LANES.right - 44 && s("text", { class: "tick", x: frame.x(at) + 3, y: 12 }, short(at, size)), // else cut off
   ]);
   const answer =
     told.wasAnswered && told.answered >= frame.t0 && told.answered <= frame.t1
       ? [
           s("line", { class: "answer", x1: frame.x(told.answered), x2: frame.x(told.answered), y1: LANES.axis - 6, y2: LANES.height }),
-          s("text", { class: "answer", x: frame.x(told.answered) + 4, y: LANES.height - 3 }, "answered"),
+          s("text", { class: "answer", x: frame.x(told.answered) + 4, y: LANES.height - 4 }, "answered"),
         ]
       : null;
   return s(

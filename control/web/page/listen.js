@@ -1,54 +1,74 @@
 // Listens in on a live call by WebRTC: it receives, the caller left and the agent right, and sends nothing but what the connection needs.
 
 import { get, send } from "./api.js";
-import { h, put } from "./dom.js";
+import { h, put, s, say } from "./dom.js";
 
 const GATHERING_MS = 3000; // candidates that take longer are not waited for
+const NO_WAY = " The audio found no way here: control must be reachable over UDP, or a TURN server be set.";
+const BROKE_OFF = " The audio broke off, and its connection did not come back.";
 
 /** For a call at `path`. Returns {element, close()}; the element stays the same while the view is drawn anew. */
 export function listener(path) {
   const audio = h("audio", { autoplay: true });
-  const button = h("button", { type: "button", class: "cite", "aria-pressed": "false", onclick: () => (peer ? close() : begin()) });
+  const button = h("button", { type: "button", class: "cite", onclick: () => (attempt ? close() : begin()) });
   const trouble = h("span", { class: "warn", role: "alert" });
   const element = h("span", { class: "listen" }, button, trouble, audio);
-  let peer = null;
+  let attempt = null; // {peer, heard}; what is awaited for an attempt that is no longer this one comes to nothing
 
-  const draw = (text) => {
-    put(button, text);
-    button.setAttribute("aria-pressed", String(peer !== null));
+  const draw = (...content) => {
+    put(button, content);
+    button.classList.toggle("on", attempt !== null);
   };
   async function begin() {
+    const mine = (attempt = { peer: null, heard: false });
     put(trouble);
+    draw("Connecting … (press to stop)");
     try {
       const { ice_servers } = await get("/v1/listening");
-      const mine = (peer = new RTCPeerConnection({ iceServers: ice_servers.map(known) }));
-      draw("Connecting …");
-      mine.addTransceiver("audio", { direction: "recvonly" });
-      mine.addEventListener("track", (event) => (audio.srcObject = new MediaStream([event.track])));
-      mine.addEventListener("connectionstatechange", () => peer === mine && follow(mine));
-      await mine.setLocalDescription(await mine.createOffer());
-      await gathered(mine);
-      const answer = await send("POST", `${path}/listen`, { sdp: mine.localDescription.sdp });
-      if (peer !== mine) return; // another press was faster
-      await mine.setRemoteDescription({ type: "answer", sdp: answer.sdp });
+      if (attempt !== mine) return;
+      const peer = (mine.peer = new RTCPeerConnection({ iceServers: ice_servers.map(known) }));
+      peer.addTransceiver("audio", { direction: "recvonly" });
+      peer.addEventListener("track", (event) => attempt === mine && (audio.srcObject = new MediaStream([event.track])));
+      peer.addEventListener("connectionstatechange", () => attempt === mine && follow(mine));
+      await peer.setLocalDescription(await peer.createOffer());
+      await gathered(peer);
+      if (attempt !== mine) return;
+      const answer = await send("POST", `${path}/listen`, { sdp: peer.localDescription.sdp });
+      if (attempt !== mine) return;
+      await peer.setRemoteDescription({ type: "answer", sdp: answer.sdp });
     } catch (error) {
+      if (attempt !== mine) return; // it was given up, and what that interrupted is no trouble
       close();
       put(trouble, ` ${error.message}`);
     }
   }
   function follow(mine) {
-    if (mine.connectionState === "connected") draw("■ Stop listening");
-    if (mine.connectionState === "failed") put(trouble, " The audio found no way here: control must be reachable over UDP, or a TURN server be set.");
-    if (["failed", "closed", "disconnected"].includes(mine.connectionState)) close();
+    const state = mine.peer.connectionState;
+    if (state === "connected") {
+      mine.heard = true;
+      draw("■ Stop listening");
+      say("You hear the call: caller left, agent right");
+    }
+    if (state === "disconnected") draw("Connection lost, waiting … (press to stop)"); // it may come back; if not, `failed` follows
+    if (state === "failed" || state === "closed") {
+      close();
+      put(trouble, mine.heard ? BROKE_OFF : NO_WAY);
+    }
   }
   function close() {
-    peer?.close();
-    peer = null;
+    attempt?.peer?.close();
+    attempt = null;
     audio.srcObject = null;
-    draw("🎧 Listen in");
+    draw(headphones(), "Listen in");
   }
-  draw("🎧 Listen in");
+  close();
   return { element, close };
+}
+
+/** Drawn, because not every machine has a font with this sign. */
+function headphones() {
+  const shape = "M3 10V8a5 5 0 0 1 10 0v2M3 9.5h1.5v4H3.5A1 1 0 0 1 2.5 12.5V10zM13 9.5h-1.5v4h1A1 1 0 0 0 13.5 12.5V10z";
+  return s("svg", { class: "icon", viewBox: "0 0 16 16", "aria-hidden": "true" }, s("path", { d: shape }));
 }
 
 function known(server) {

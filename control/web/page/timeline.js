@@ -1,6 +1,6 @@
 // The media of a call on the ladder's clock: speech, levels, turns with their latency to scale, interruptions, keys, loss.
 
-import { h, s, say } from "./dom.js";
+import { h, put, s, say } from "./dom.js";
 import { overlaps, reportedByTurn, segments, sentence } from "./figures.js";
 import { duration, ms, stretch } from "./format.js";
 import { LANES, axis, bands, latencyBars, levels, marks, meaning, messageTicks, overview } from "./lanes.js";
@@ -65,7 +65,8 @@ export function timeline({ onTurn, onSeek, onMessage }) {
     button("−", "Zoom out", () => zoom(2)),
     button("Whole call", "Show the whole call", () => fit()),
   );
-  const element = h("div", { class: "timeline", tabindex: "0", role: "group", "aria-label": "Timeline" }, bar, strip, stage, legend());
+  const marks_ = h("ul", { class: "legend" });
+  const element = h("div", { class: "timeline", tabindex: "0", role: "group", "aria-label": "Timeline" }, bar, strip, stage, marks_);
 
   let known = 800; // the stage's width as the observer saw it last: to ask would mean to lay out anew
   const width = () => known;
@@ -219,6 +220,8 @@ export function timeline({ onTurn, onSeek, onMessage }) {
       const whole = !told || view.t1 - view.t0 >= told.end * 0.99;
       told = next;
       element.setAttribute("aria-label", summary(told));
+      put(marks_, legend(told));
+      marks_.hidden = !marks_.childElementCount;
       if (whole) fit();
       else schedule();
     },
@@ -241,19 +244,21 @@ function summary(told) {
   return `Timeline of ${duration(told.end)}: ${held}. ${keys}`;
 }
 
-function legend() {
-  const item = (css, text) => h("li", {}, h("span", { class: `swatch ${css}`, "aria-hidden": "true" }), text);
-  return h(
-    "ul",
-    { class: "legend" },
-    item("caller", "caller"),
-    item("agent", "agent"),
-    item("overlap", "both at once"),
-    item("good", "up to 800 ms"),
-    item("slow", "to 1.5 s"),
-    item("bad", "longer"),
-    item("sdk", "as the SDK reports"),
-    item("loss", "lost audio"),
-    item("barge", "caller speaks up"),
-  );
+/** What the marks mean: of those that not every call has, only the ones that are there. */
+function legend(told) {
+  const { call, tracks } = told;
+  const lost = ["caller", "agent"].some((side) => tracks?.[side]?.lost?.length);
+  const slowest = told.turns.reduce((most, { turn }) => (turn.kind === "response" ? Math.max(most, turn.response_latency_ms) : most), -1);
+  const marks = [
+    ["caller", "caller", told.caller.length],
+    ["agent", "agent", told.agent.length],
+    ["overlap", "both at once", told.overlaps.length],
+    ["good", "up to 800 ms", slowest >= 0],
+    ["slow", "to 1.5 s", slowest >= 0],
+    ["bad", "longer", slowest >= 0],
+    ["sdk", "as the SDK reports", told.turns.some((each) => each.sdk)],
+    ["loss", "lost audio", lost],
+    ["barge", "caller speaks up", call.barge_ins.length],
+  ];
+  return marks.map(([css, text, there]) => Boolean(there) && h("li", {}, h("span", { class: `swatch ${css}`, "aria-hidden": "true" }), text));
 }

@@ -23,6 +23,8 @@ from tests.support.product import Product, free_port, loopback, running
 CHROMIUM = shutil.which("chromium")
 LINKED, BUSY, HOSTILE, BIG, LIVE = ("1" * 32, "2" * 32, "3" * 32, "4" * 32, "5" * 32)
 LATENCIES = (612.0, 734.0, 581.0, 1290.0, 455.0, 860.0, 702.0, 1834.0, 640.0, 590.0)
+WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}}
+"""What axe-core looks for."""
 SDK_SHARE = 0.63
 """What the agent of the seeded call claims, as a share of what the wire says."""
 HOSTILE_FROM = '"<img src=x onerror=window.owned=1>" <sip:mallory@evil.example>'

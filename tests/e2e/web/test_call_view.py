@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import urllib.request
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.e2e.web.conftest import BUSY, HOSTILE, LINKED, SDK_SHARE, Site
+from tests.e2e.web.conftest import BUSY, HOSTILE, LINKED, LIVE, SDK_SHARE, WCAG, Site, opened
 
 pytestmark = pytest.mark.peer
 
@@ -169,3 +171,65 @@ def test_hostile_text_is_shown_and_never_run(page: Page, site: Site) -> None:
     assert page.locator("main script, main img").count() == 0
     assert page.evaluate("window.owned === undefined")
     assert page.locator("script").count() == 2, "those of the page itself"
+
+
+def test_the_legend_names_only_what_the_call_has(page: Page) -> None:
+    show(page, LINKED)
+    marks = page.locator(".legend li")
+    expect(marks).to_have_text(
+        ["caller", "agent", "up to 800 ms", "to 1.5 s", "longer", "as the SDK reports", "lost audio", "caller speaks up"]
+    )
+    show(page, BUSY)
+    expect(marks).to_have_count(0)
+
+
+def test_a_call_is_taken_along_in_every_form(page: Page, site: Site) -> None:
+    show(page, LINKED)
+    links = page.locator(".files a")
+    expect(links).to_have_text(["evidence", "pcap", "ladder as text", "as SVG", "as Mermaid", "vCon", "JSON"])
+    for link in links.all():
+        with urllib.request.urlopen(site.url + str(link.get_attribute("href")), timeout=10) as answer:
+            assert answer.read(), link
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_evidence_is_readable_in_any_light_and_on_a_small_screen(browser: Browser, site: Site, scheme: str) -> None:
+    with opened(browser, site.url, color_scheme=scheme, viewport={"width": 360, "height": 740}, bypass_csp=True) as (page, watch):
+        watch.allowed.append("404 (Not Found)")  # the icon that a browser asks for: a file that stands alone names none
+        for call in (LINKED, BUSY):
+            page.goto(f"/v1/calls/{call}/evidence")
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            found = Axe().run(page, options=WCAG).response["violations"]
+            assert [(each["id"], [node["html"][:200] for node in each["nodes"]][:3]) for each in found] == []
+
+
+def test_listening_to_a_call_of_a_sidecar_that_is_gone_says_so(browser: Browser, site: Site) -> None:
+    with opened(browser, site.url) as (page, watch):
+        watch.allowed.append("409 (Conflict)")
+        show(page, LIVE)
+        page.get_by_role("button", name="Listen in").click()
+        expect(page.locator(".listen [role=alert]")).to_contain_text("sidecar edge-1 is not connected")
+        expect(page.get_by_role("button", name="Listen in")).to_be_visible()
+
+
+def test_listening_that_is_given_up_while_it_connects_comes_to_nothing(page: Page) -> None:
+    """Whoever leaves the view, or presses again, must not be connected behind their back."""
+    held: list[Route] = []
+    page.route("**/v1/listening", lambda each: held.append(each))
+    page.add_init_script(
+        "window.made = 0; window.RTCPeerConnection = class extends RTCPeerConnection { constructor(...a) { super(...a); made += 1; } }"
+    )
+    show(page, LIVE)
+    page.get_by_role("button", name="Listen in").click()
+    page.get_by_role("button", name="press to stop").click()
+    expect(page.get_by_role("button", name="Listen in")).to_be_visible()
+    page.get_by_role("button", name="Listen in").click()
+    expect(page.get_by_role("button", name="press to stop")).to_be_visible()
+    page.locator(".crumbs a").click()
+    expect(page.locator("table.calls")).to_be_visible()
+    assert len(held) == 2
+    for each in held:
+        with page.expect_response("**/v1/listening"):
+            each.continue_()
+    page.wait_for_timeout(100)
+    assert page.evaluate("made") == 0

@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.web.conftest import BIG, BUSY, HOSTILE, LINKED, LIVE, Site, control, opened
+from tests.e2e.web.conftest import BIG, BUSY, HOSTILE, LINKED, LIVE, WCAG, Site, control, opened
 from tests.support.product import get_json, until
 
 pytestmark = pytest.mark.peer
@@ -25,7 +25,6 @@ VIEWS = (
     "routes",
     "verify",
 )
-WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}}
 
 
 def slowed() -> float:
