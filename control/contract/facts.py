@@ -148,6 +148,8 @@ class Track(Model):
     levels: Levels | None = None
     lost: list[tuple[float, float]] = Field(default_factory=list)
     """Where audio never arrived: from, to. Losses close together are one entry."""
+    jitter: list[tuple[float, float]] = Field(default_factory=list)
+    """Up to when, and the mean jitter of the packets since the entry before (milliseconds both)."""
 
 
 class Tracks(Model):

@@ -35,8 +35,8 @@ class Reception:
     """
 
     __slots__ = (
-        "_bad", "_base", "_expected_before", "_interval", "_jitter", "_last_step", "_last_transit", "_seen", "clock_rate", "duplicates",
-        "highest", "packets", "reordered", "ssrc",
+        "_bad", "_base", "_deviation", "_expected_before", "_interval", "_jitter", "_last_step", "_last_transit", "_seen", "clock_rate",
+        "duplicates", "highest", "packets", "reordered", "ssrc",
     )  # fmt: skip
 
     def __init__(self, ssrc: int, clock_rate: int, sequence: int) -> None:
@@ -48,6 +48,7 @@ class Reception:
         self._expected_before = 0
         self._interval = (0, 0)
         self._jitter = 0.0
+        self._deviation = (0.0, 0)
         self._last_transit: float | None = None
         self._last_step = (0, 0)
         self._start(sequence)
@@ -100,6 +101,7 @@ class Reception:
             leapt = abs(difference) > _JUMP_S * self.clock_rate and packets == 1 and not 0 < step <= 0.2 * self.clock_rate
             if not leapt:
                 self._jitter += (abs(difference) - self._jitter) / 16
+                self._deviation = (self._deviation[0] + abs(difference), self._deviation[1] + 1)
         self._last_transit = transit
         self._last_step = (self.highest, timestamp)
 
@@ -117,6 +119,7 @@ class Reception:
         self.packets += count - 1
         self._seen = (self._seen << (count - 1) | (1 << (count - 1)) - 1) & _SEEN
         differences = np.abs((arrivals[1:] - arrivals[:-1]) * self.clock_rate - step)
+        self._deviation = (self._deviation[0] + float(differences.sum()), self._deviation[1] + count - 1)
         weights = _KEEP ** np.arange(count - 2, -1, -1)
         self._jitter = self._jitter * _KEEP ** (count - 1) + float(differences @ weights) / 16
         last = timestamp + (count - 1) * step
@@ -127,6 +130,12 @@ class Reception:
     def jitter_s(self) -> float:
         """Interarrival jitter in seconds (6.4.1)."""
         return self._jitter / self.clock_rate
+
+    def take_deviation(self) -> float | None:
+        """Mean of what `jitter_s` is a running estimate of, over the packets since this was last taken; None without any."""
+        total, count = self._deviation
+        self._deviation = (0.0, 0)
+        return total / count / self.clock_rate if count else None
 
     @property
     def expected(self) -> int:

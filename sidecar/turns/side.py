@@ -26,6 +26,7 @@ from sidecar.turns.stereo import Channel
 _MOST_LEVELS = 2400
 _LEAST_STEP_MS = 100.0
 _UNHEARD_DB = -96
+_MOST_JITTERS = 720
 _SECOND = 100
 """Frames of 10 ms."""
 
@@ -44,6 +45,8 @@ class Side:
         self.looked = 0.0
         """Arrival time up to which packets have been analysed."""
         self._waiting: list[Tapped] = []
+        self._jitters: list[tuple[Mono, float]] = []
+        """Until when, and how uneven the packets came since the entry before, in seconds."""
         self._located: dict[int, float] = {}
         self._settled_after = int((settings.stream.reach_s + 0.5) * RATE)
 
@@ -83,6 +86,12 @@ class Side:
     def _take(self) -> None:
         waiting, self._waiting = self._waiting, []
         self.stream.packets(waiting)
+        known = [each for each in (r.take_deviation() for r in self.stream.receptions.values()) if each is not None]
+        if known:
+            self._jitters.append((waiting[-1][2], max(known)))
+        if len(self._jitters) > _MOST_JITTERS:  # a long call is told more coarsely: of each two the worse
+            worse = zip(self._jitters[::2], self._jitters[1::2], strict=False)
+            self._jitters = [(until, max(one, other)) for (_, one), (until, other) in worse]
 
     def finish(self) -> None:
         """Analyse all that is left."""
@@ -176,7 +185,13 @@ class Side:
             return Track(segments=segments)
         losses = [(self.call_time(start, answered), self.call_time(end, answered)) for start, end in self.track.picture.losses]
         lost = [(round(max(0.0, start), 1), round(min(end, duration_ms), 1)) for start, end in losses if end > 0 and start < duration_ms]
-        return Track(segments=segments, levels=self._levels(answered, duration_ms), lost=lost)
+        return Track(
+            segments=segments, levels=self._levels(answered, duration_ms), lost=lost, jitter=self._unevenness(answered, duration_ms)
+        )
+
+    def _unevenness(self, answered: Mono, duration_ms: float) -> list[tuple[float, float]]:
+        told = [(round((until - answered) * 1000, 1), round(1000 * jitter, 2)) for until, jitter in self._jitters]
+        return [(min(until, duration_ms), jitter) for until, jitter in told if until > 0]
 
     def _levels(self, answered: Mono, duration_ms: float) -> Levels:
         """Levels in steps of call time: those of the stream count wherever they reach into, and the loudest in a place stays."""

@@ -15,15 +15,17 @@ export const LANES = {
   A: 24,
   B: 42,
   caller: 66,
-  agent: 122,
+  agent: 130,
   speech: 50,
-  latency: 184,
+  latency: 196,
   bars: 76,
-  height: 278,
+  height: 290,
 };
 narrow.addEventListener("change", () => (LANES.left = room()));
 const FLOOR_DB = -72;
 const MOST_APART = 200;
+const JITTER_PX = 8;
+const JITTER_MS = 20;
 
 /** The items of an ordered list that touch the frame. */
 function seen(list, frame, from, to) {
@@ -203,6 +205,30 @@ export function marks(told, frame) {
           ? null
           : s("line", { class: "barge", x1: px, x2: frame.x(Math.min(each.stop, frame.t1)), y1: LANES.agent - 3, y2: LANES.agent - 3 });
       return s("g", { class: `barge ${each.kind}`, data: { tip } }, s("path", { d: `M${px - 5} ${LANES.caller - 7}h10l-5 7z` }), stop);
+    }),
+  );
+}
+
+/** How unevenly a side's packets came, as steps along the foot of its lane; as high as a packet lasts is the most that is drawn. */
+export function jitters(told, frame) {
+  const steps = (side) => {
+    let since = told.answered;
+    return (told.tracks?.[side]?.jitter ?? []).map(([until, jitter]) => {
+      const step = { side, jitter, start: since, end: until + told.answered };
+      since = step.end;
+      return step;
+    });
+  };
+  const shown = [...steps("caller"), ...steps("agent")].filter((each) => each.end >= frame.t0 && each.start <= frame.t1);
+  return s(
+    "g",
+    {},
+    shown.map(({ side, jitter, start, end }) => {
+      const [left, right] = [Math.max(frame.x(start), LANES.left), Math.min(frame.x(end), frame.w - LANES.right)];
+      const height = Math.max(0.5, Math.min(1, jitter / JITTER_MS) * JITTER_PX);
+      const tip = `packets of the ${side} came unevenly by ${jitter.toFixed(1)} ms (jitter)`;
+      const y = LANES[side] + LANES.speech + JITTER_PX + 2 - height;
+      return s("rect", { class: "jitter", x: left, y, width: Math.max(0.5, right - left), height, data: { tip, start, end } });
     }),
   );
 }

@@ -3,7 +3,7 @@
 import { h, put, s, say } from "./dom.js";
 import { overlaps, reportedByTurn, segments, sentence } from "./figures.js";
 import { duration, ms, stretch } from "./format.js";
-import { LANES, axis, bands, latencyBars, levels, marks, meaning, messageTicks, overview } from "./lanes.js";
+import { LANES, axis, bands, jitters, latencyBars, levels, marks, meaning, messageTicks, overview } from "./lanes.js";
 
 const LEAST_WINDOW = 200;
 
@@ -85,6 +85,7 @@ export function timeline({ onTurn, onSeek, onMessage }) {
       messageTicks(told, frame),
       bands(told, frame),
       levels(told, frame),
+      jitters(told, frame),
       marks(told, frame),
       latencyBars(told, frame),
     );
@@ -258,6 +259,7 @@ function legend(told) {
     ["bad", "longer", slowest >= 0],
     ["sdk", "as the SDK reports", told.turns.some((each) => each.sdk)],
     ["loss", "lost audio", lost],
+    ["jitter", "jitter, to 20 ms", ["caller", "agent"].some((side) => tracks?.[side]?.jitter?.length)],
     ["barge", "caller speaks up", call.barge_ins.length],
   ];
   return marks.map(([css, text, there]) => Boolean(there) && h("li", {}, h("span", { class: `swatch ${css}`, "aria-hidden": "true" }), text));

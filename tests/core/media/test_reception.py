@@ -73,6 +73,8 @@ def test_jitter_by_hand() -> None:  # A.8: D = 40, 80, 0 units → J = 2.5, 7.34
         counted.packet(sequence)
         counted.jitter(sequence * 160, arrival)
     assert counted.jitter_s * 8000 == pytest.approx(6.884765625)
+    assert (counted.take_deviation() or 0.0) * 8000 == pytest.approx(40.0)
+    assert counted.take_deviation() is None, "nothing came since"
 
 
 def test_jitter_over_a_time_stamp_wrap() -> None:
@@ -101,6 +103,7 @@ def test_a_stretch_counts_as_its_packets_do() -> None:
     together.stretch(65500, 8000, 160, arrivals[:20])
     together.stretch(65520, 8000 + 160 * 20, 160, arrivals[20:])
     assert together.jitter_s == pytest.approx(singly.jitter_s)
+    assert together.take_deviation() == pytest.approx(singly.take_deviation())
     assert (together.packets, together.lost, together.highest) == (singly.packets, singly.lost, singly.highest)
     assert together.packet(65550 & 0xFFFF) is None
     assert together.duplicates == 1

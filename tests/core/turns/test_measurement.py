@@ -11,6 +11,7 @@ import pytest
 from control.contract.call import RelayDelay, Turn
 from sidecar.clocks import Mono
 from sidecar.media.codec import STATIC, TELEPHONE_EVENT, Codec
+from sidecar.turns import side
 from sidecar.turns.measured import Measured
 from sidecar.turns.measurement import Measurement
 from tests.support.speech_call import Conversation, Network, Sender, Track, conversation, merged, voice
@@ -309,6 +310,36 @@ def test_what_never_arrived_is_drawn_where_it_is_missing() -> None:
     (loss,) = result.tracks.caller.lost
     assert loss == pytest.approx((3000.0, 3400.0), abs=25)
     assert result.tracks.agent.lost == []
+
+
+def test_jitter_is_drawn_when_it_was() -> None:
+    uneven = [(leg, at + 0.008 * (i // 2 % 2) * (leg == "A" and at < ANSWER + 8.0), data) for i, (leg, at, data) in enumerate(spoken(TALK))]
+    result, _ = measured(sorted(uneven, key=lambda each: each[1]), TALK.seconds)
+    assert result.tracks is not None
+    caller, agent = result.tracks.caller.jitter, result.tracks.agent.jitter
+    assert [until for until, _ in caller] == sorted(until for until, _ in caller)
+    assert all(jitter > 5.0 for until, jitter in caller if 0 < until < 8000.0)
+    assert all(jitter < 0.5 for until, jitter in caller if until > 12_500.0)
+    assert all(jitter < 0.5 for _, jitter in agent)
+    assert min(len(caller), len(agent)) > 3
+
+
+def test_the_jitter_of_a_long_call_is_told_more_coarsely_and_never_less_bad(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side, "_MOST_JITTERS", 20)
+    call = opened()
+    call.answered(Mono(ANSWER))
+    for i in range(50 * 200):
+        header = struct.pack("!BBHII", 0x80, 0, i & 0xFFFF, i * 160, 7)
+        late = 0.018 if 5000 <= i < 5200 and i % 2 else 0.0
+        call.packet("A", header + b"\xff" * 160, Mono(ANSWER + i * 0.02 + late))
+    result = finished(call, 200.0)
+    assert result.tracks is not None
+    told = result.tracks.caller.jitter
+    assert 10 <= len(told) <= 20
+    worst = max(told, key=lambda each: each[1])
+    assert worst[1] > 15.0
+    assert 100_000 <= worst[0] <= 104_000 + 16_000
+    assert told[-1][0] > 190_000
 
 
 def test_a_long_call_is_drawn_with_few_levels() -> None:

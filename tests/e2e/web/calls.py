@@ -186,4 +186,7 @@ def track(segments: Sequence[tuple[float, float]], call_ms: float, *, lost: Sequ
         "segments": [list(each) for each in segments],
         "levels": {"from_ms": 0.0, "step_ms": step, "db": levels},
         "lost": [list(each) for each in lost],
+        "jitter": [
+            [min(call_ms, end), round(1.4 + 6 * abs(math.sin(end / 9000)) ** 8, 2)] for end in range(4000, int(call_ms) + 4000, 4000)
+        ],
     }

@@ -177,7 +177,17 @@ def test_the_legend_names_only_what_the_call_has(page: Page) -> None:
     show(page, LINKED)
     marks = page.locator(".legend li")
     expect(marks).to_have_text(
-        ["caller", "agent", "up to 800 ms", "to 1.5 s", "longer", "as the SDK reports", "lost audio", "caller speaks up"]
+        [
+            "caller",
+            "agent",
+            "up to 800 ms",
+            "to 1.5 s",
+            "longer",
+            "as the SDK reports",
+            "lost audio",
+            "jitter, to 20 ms",
+            "caller speaks up",
+        ]
     )
     show(page, BUSY)
     expect(marks).to_have_count(0)
