@@ -104,7 +104,7 @@ class Workers:
         check(self._config, len(self._workers))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
+            loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._tell, signal.SIGHUP)
         try:
             for endpoint in self._config.sip.endpoints:
@@ -136,7 +136,8 @@ class Workers:
 
     # -- processes ---------------------------------------------------------------------------------------------------------------------
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Have all workers drain, then end."""
         self._stopping.set()
         self._tell(signal.SIGTERM)
 
@@ -147,12 +148,16 @@ class Workers:
 
     async def _supervise(self, worker: _Worker) -> None:
         while not self._stopping.is_set():
-            status = await self._live(worker)
+            try:
+                status = await self._live(worker)
+            except OSError as error:  # no process or descriptor is left for now: the other workers go on
+                log.error("worker not started", worker=worker.number, cause=error.strerror or str(error))
+                status = 1
             if self._stopping.is_set():
                 return
             if status == 2 and not worker.is_ready.is_set():  # it has said why
                 self._failed = f"worker {worker.number} cannot start"
-                self._stop()
+                self.stop()
                 return
             log.error("worker died", worker=worker.number, status=status, consequence="its calls are lost; it is started again")
             try:
@@ -162,7 +167,7 @@ class Workers:
                 continue
 
     async def _live(self, worker: _Worker) -> int:
-        """One life of a worker; its exit status."""
+        """One life of a worker; its exit status. Raises OSError where it cannot begin."""
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
@@ -171,8 +176,14 @@ class Workers:
         command = [sys.executable, "-m", "sidecar.cli", "sidecar", "--config", str(self._path)]
         command += ["--worker", f"{worker.number}/{len(self._workers)}", "--feed", str(theirs.fileno()), "--sockets", shared]
         inherited = (theirs.fileno(), *(sock.fileno() for sock in self._sockets))
-        worker.process = await asyncio.create_subprocess_exec(*command, pass_fds=inherited)
-        theirs.close()
+        try:
+            with theirs:
+                worker.process = await asyncio.create_subprocess_exec(*command, pass_fds=inherited)
+        except OSError:
+            ours.close()
+            raise
+        if self._stopping.is_set() and worker.process.returncode is None:  # told to stop meanwhile, of which this one has not heard
+            worker.process.send_signal(signal.SIGTERM)
         worker.feed = ours
         loop.add_reader(ours, self._heard, worker)
         try:
