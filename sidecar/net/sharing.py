@@ -8,8 +8,11 @@ by the one socket.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import re
 import socket
+import termios
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from zlib import crc32
@@ -23,6 +26,8 @@ _CALL_ID = re.compile(rb"(?:^|\n)(?:call-id|i)[ \t]*:([^\r\n]*)\r?\n", re.IGNORE
 """One way to read a line only: whatever anybody sends is looked through in time that its length bounds."""
 _AT_ONCE = 64
 """Datagrams that are taken before the event loop sees to anything else."""
+_BOOKED = 2
+"""Octets that the kernel books for one of an ordinary message."""
 READY = b"ready"
 """What a worker says once it serves."""
 
@@ -109,6 +114,13 @@ class Share:
         self.sockets = [SharedSocket(sock, receive, refused) for sock in self._inherited]
         asyncio.get_running_loop().add_reader(self._feed, self._read)
         return self.sockets
+
+    @property
+    def waiting(self) -> int:
+        """Octets of memory that messages take until they are read here. The sockets are empty: the other process reads them."""
+        told = array("i", (0,))
+        fcntl.ioctl(self._feed, termios.FIONREAD, told)
+        return told[0] * _BOOKED
 
     def ready(self) -> None:
         """Tell the reading process that this one serves."""

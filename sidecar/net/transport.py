@@ -120,7 +120,8 @@ class Transports:
 
     def waiting(self) -> int:
         """Octets of memory that datagrams take in the kernel until they are read, on the socket where they take most."""
-        return max((sip.waiting for sip in self._udp.values()), default=0)
+        fed = self._share.waiting if self._share is not None else 0
+        return max((sip.waiting for sip in self._udp.values()), default=0) + fed
 
     def reload(self) -> None:
         """Read the TLS files again, for connections from now on. StartError when they are not usable: the old ones then stay in force."""

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import socket
 from pathlib import Path
 
 import yaml
 
 from sidecar.config import load
+from sidecar.net.sharing import Handed, Share, packed
+from sidecar.net.transport import Transports
+from sidecar.net.udp import bound
+from sidecar.sip.endpoint import Endpoint
 from sidecar.workers import Workers
 
 
@@ -51,3 +56,16 @@ async def test_a_worker_that_cannot_be_started_now_is_tried_again(tmp_path: Path
         resource.setrlimit(resource.RLIMIT_NOFILE, limit)
     workers.stop()
     await asyncio.wait_for(running, 20)
+
+
+async def test_what_waits_for_a_worker_counts_as_waiting() -> None:
+    parents, own = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    share = Share(own.detach(), [bound(("127.0.0.1", 0)).detach()])
+    transports = Transports(lambda *_: None, lambda *_: None, lambda *_: None, share=share)
+    with parents:
+        await transports.open([Endpoint("udp", ("127.0.0.1", 0))])
+        assert transports.waiting() == 0
+        for _ in range(20):
+            parents.send(packed(Handed(0, ("127.0.0.1", 5060), b"x" * 1000)))
+        assert transports.waiting() > 20 * 1000
+        await transports.aclose()
