@@ -100,9 +100,9 @@ class Calls:
     def _finish(self, ended: Ended) -> Measured | None:
         measurement = self._calls.get(ended.call) or self._begin(ended.call, ended.work)
         del self._calls[ended.call]
-        self._listened.pop(ended.call, None)
         form = self._recorded.pop(ended.call, None)
         self._feed(ended.call, measurement, ended.work)
+        self._listened.pop(ended.call, None)  # somebody may have begun to listen in that work
         capture = self._recordings.captured(ended.call) if self._recordings is not None else None
         if not ended.answered:
             return None

@@ -9,7 +9,7 @@ import numpy as np
 
 from control.contract.call import RelayDelay
 from sidecar.analysis.calls import Calls
-from sidecar.analysis.work import LENGTH, Accurate, Answered, Ended, Finish, Hold, Look, Negotiated, Work, packed, unpacked
+from sidecar.analysis.work import LENGTH, Accurate, Answered, Ended, Finish, Hold, Listen, Look, Negotiated, Work, packed, unpacked
 from sidecar.clocks import Mono
 from sidecar.media.codec import STATIC
 from sidecar.media.tap import Tapped
@@ -51,6 +51,12 @@ def test_a_call_that_is_looked_at_in_pieces_is_measured_like_one_in_place() -> N
     assert [turn.kind for turn in expected.turns] == ["response"] * 3
     assert calls.answer(over("c1")) == [expected]
     assert {turn.n for turn in shown} == {1, 2, 3}
+
+
+def test_who_begins_to_listen_in_the_last_moment_of_a_call_leaves_nothing_behind() -> None:
+    calls = Calls()
+    calls.answer(over("c1", [*OPENING, Listen(True, Mono(ANSWER))]))
+    assert calls.answer(Look([("c1", [*OPENING, *PACKETS[:200]])], PACKETS[200][2]))[0].audio == b""
 
 
 def test_work_between_packets_counts_from_where_it_stands() -> None:
