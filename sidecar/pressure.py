@@ -29,13 +29,16 @@ class Pressure:
 
     async def watch(self) -> None:
         """Until cancelled."""
+        waited = False
         while True:
             began, before = mono(), self.read
             await asyncio.sleep(PERIOD)
             elapsed = mono() - began
             messages = self._waiting() / _OCTETS_A_MESSAGE
-            # While messages wait the loop reads them as fast as it can, so what it read tells how long the rest will take.
-            queued = messages * elapsed / max(1, self.read - before)
+            # While messages wait the loop reads them as fast as it can, so what it read tells how long the rest will take. That says
+            # nothing where none waited when it began: the loop was idle until a moment ago, when these came together.
+            queued = messages * elapsed / max(1, self.read - before) if waited else 0.0
+            waited = messages > 0
             self._say(self._tell(max(elapsed - PERIOD, queued)))
 
     def _say(self, share: float) -> None:
