@@ -175,6 +175,21 @@ def _media(console: Console, call: Call) -> None:
     extra += [f"packets not analysed: {call.media.tap_dropped}"] if call.media.tap_dropped else []
     if extra:
         _line(console, Text("  " + ", ".join(extra), "dim"))
+    for line in _kept(call):
+        _line(console, Text("  " + line, "dim"))
+
+
+def _kept(call: Call) -> list[str]:
+    """What `calls export` and the API have of it besides figures, and whether the evaluator got it."""
+    recording, capture, upload = call.media.recording, call.media.capture, call.recording_upload
+    found = []
+    if recording is not None:
+        found.append(f"recorded as {recording.format}, {recording.seconds:.1f} s{', cut short' if recording.cut else ''}")
+    if upload is not None:
+        found.append(look.plain(f"the recording's upload to the evaluator: {upload.state}, {upload.detail}"))
+    if capture is not None:
+        found.append(f"captured for the pcap: {capture.packets} packets{', cut short' if capture.cut else ''}")
+    return found
 
 
 def _grid(console: Console, rows: Sequence[tuple[Text, ...]]) -> None:
