@@ -35,6 +35,7 @@ async def reporting(path: Path, url: str, *, token: str | None = None, pace: Pac
         finally:
             if task is not None:
                 task.cancel()
+                await asyncio.wait([task])
             await reporter.aclose()
 
 
