@@ -66,7 +66,7 @@ def _calls(folder: Path, server: str, unavailable: tuple[str, int] | None, edge:
         options = ["-r", "1", "-s", "agent", "-d", "2000"]
         dialler = Sipp("caller", folder, own, free_port(own), calls=CALLS, options=options, target=address)
         stack.callback(dialler.stop)
-        assert (dialler.wait(25), callee.wait(5)) == (clean(CALLS), clean(CALLS)), (dialler.errors(), callee.errors())
+        assert (dialler.wait(25), callee.wait(20)) == (clean(CALLS), clean(CALLS)), (dialler.errors(), callee.errors())
         quiet(sidecar)
         media_crossed(folder, calls=CALLS)
         assert sidecar.faults == []

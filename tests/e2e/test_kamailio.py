@@ -102,7 +102,7 @@ def test_calls_through_a_proxy_on_both_sides(
         dialler = Sipp(caller, tmp_path, evaluator, free_port(evaluator), calls=CALLS, options=options, target=target)
         stack.callback(dialler.stop)
 
-        assert all_well(dialler.wait(25), callee.wait(5)), (dialler.errors(), callee.errors())
+        assert all_well(dialler.wait(25), callee.wait(20)), (dialler.errors(), callee.errors())
         quiet(sidecar)
         media_crossed(tmp_path, calls=CALLS)
         for trace in traces(tmp_path):
@@ -139,7 +139,7 @@ def test_kamailio_as_the_agents_outbound_proxy(tmp_path: Path, transport: str, r
         target = f"{evaluator}:{evaluator_port}"
         dialler = Sipp("caller", tmp_path, agent, free_port(agent), calls=CALLS, options=options, target=target)
         stack.callback(dialler.stop)
-        assert all_well(dialler.wait(25), callee.wait(5)), (dialler.errors(), callee.errors())
+        assert all_well(dialler.wait(25), callee.wait(20)), (dialler.errors(), callee.errors())
         quiet(sidecar)
         media_crossed(tmp_path, calls=CALLS)
         assert sidecar.faults == []

@@ -58,7 +58,7 @@ class Bench:
             dialler = Sipp(caller, self.folder, self.caller, free_port(self.caller), calls=calls, options=options, target=self.sip)
             stack.callback(dialler.stop)
             seconds = calls / rate + HOLD_MS / 1000 + 20
-            return dialler.wait(seconds), edge.wait(5 if answers else 1)
+            return dialler.wait(seconds), edge.wait(20 if answers else 1)
 
     def quiet(self) -> None:
         """Wait until no call is left and its figures are written."""

@@ -136,6 +136,7 @@ def check(called: Called, sip: str) -> None:
     assert (call["media"]["capture"]["decrypted"], call["media"]["capture"]["cut"]) == (["caller"], False)
     streams = run("tshark", "-r", str(called.capture), "-d", f"udp.port=={sip.rpartition(':')[2]},sip", "-q", "-z", "rtp,streams")
     lines = [line.split() for line in streams.splitlines() if "0x" in line]
-    assert len(lines) == 4, streams
+    # baresip may name another address of its host than it sends from: what is sent before it has spoken goes there.
+    assert len({(line[3], line[5], line[6]) for line in lines}) == 4, streams
     assert all("g711U" in line for line in lines), streams
     assert all(line[line.index("g711U") + 2] == "0" for line in lines), "nothing lost"
