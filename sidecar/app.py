@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import signal
 import sys
 from collections import Counter
@@ -21,20 +20,14 @@ from sidecar.admin import AdminServer
 from sidecar.analysis.process import AnalysisProcess
 from sidecar.b2bua import effects as e
 from sidecar.b2bua import outcome as o
-from sidecar.b2bua.allowance import Allowance
-from sidecar.b2bua.engine import Engine, Listener, Settings
-from sidecar.b2bua.routes import Route
-from sidecar.b2bua.valve import Limits
+from sidecar.b2bua.engine import Engine, Listener
 from sidecar.clocks import Mono
-from sidecar.config import Route as RouteConfig
 from sidecar.config import SidecarConfig, parse_listen, revealed
+from sidecar.engine_settings import engine_settings
 from sidecar.exports import Exports
 from sidecar.figures import Figures
 from sidecar.fleet.client import FleetClient
 from sidecar.fleet.configuration import Configuration
-from sidecar.identity.digest import Credentials, DigestServer
-from sidecar.identity.inbound import Policy
-from sidecar.identity.presets import Preset
 from sidecar.native.forwarder import Forwarder, NoForwarder
 from sidecar.net.clock import mono
 from sidecar.net.dns import Resolver
@@ -140,9 +133,9 @@ class Sidecar:
             self.relays = await self._relays(stack)
             self.pool = PortPool(*config.media.ports, forwarder=None if self.relays is not None else self._forwarder(stack))
             # Whoever calls before every listener is there is told to come back.
-            self.engine = Engine(_settings(config, ()), RandomIds(self.part.mine))
+            self.engine = Engine(engine_settings(config, ()), RandomIds(self.part.mine))
             self.engine.draining = True
-            self.engine = Engine(_settings(config, await self._listen(stack)), RandomIds(self.part.mine))
+            self.engine = Engine(engine_settings(config, await self._listen(stack)), RandomIds(self.part.mine))
             _load_for(config)
             self.configuration.apply, self.configuration.prepare = self._reconfigure, self.reload_certificates
             if config.fleet.enabled:
@@ -209,7 +202,7 @@ class Sidecar:
         """Go by a configuration that was checked. Live calls go on as they are."""
         _load_for(config)
         before, self.config = self.config, config
-        settings = _settings(config, self.engine.settings.listeners)
+        settings = engine_settings(config, self.engine.settings.listeners)
         if config.callers.digest == before.callers.digest:  # or every caller would have to be challenged anew
             settings = replace(settings, digest=self.engine.settings.digest)
         self.engine.reconfigure(settings)
@@ -540,49 +533,3 @@ def _load_for(config: SidecarConfig) -> None:
         from sidecar.net.dtls import certificate
 
         certificate()
-
-
-def _settings(config: SidecarConfig, listeners: tuple[Listener, ...]) -> Settings:
-    """What the engine needs of the configuration."""
-    digest = None
-    if config.callers.digest is not None:
-        users = {name: revealed(user.password) or "" for name, user in config.callers.digest.users.items()}
-        digest = DigestServer(config.callers.digest.realm, users, secrets.token_bytes(32))
-    return Settings(
-        listeners=listeners,
-        routes=tuple(_route(route, config.own_preset(route.platform)) for route in config.routes),
-        trusted=tuple(ip_network(network, strict=False) for network in config.callers.trusted),
-        digest=digest,
-        allowance=Allowance(**config.callers.strangers.model_dump()),
-        evaluator_networks=tuple(ip_network(network, strict=False) for network in config.evaluators.networks),
-        evaluator_users=frozenset(config.evaluators.digest_users),
-        relayed_apart=config.media.engine == "rtpengine",
-        traced=config.otlp.endpoint is not None,
-        limits=Limits(calls=config.limits.calls, lag_s=config.limits.lag_ms / 1000),
-        largest_datagram=config.sip.datagram,
-        min_se=config.session_timer.min_s,
-        session_interval=config.session_timer.interval_s,
-    )
-
-
-def _route(route: RouteConfig, own_preset: Preset | None) -> Route:
-    return Route(
-        name=route.name,
-        target=SipUri.parse(route.target),
-        direction=route.direction,
-        user=route.match.user,
-        host=route.match.host,
-        source=ip_network(route.match.source, strict=False) if route.match.source else None,
-        headers=dict(route.match.header or {}),
-        credentials=Credentials(route.username, revealed(route.password) or "") if route.username is not None else None,
-        platform=route.platform,
-        own_preset=own_preset,
-        simulation=route.simulation,
-        policy=Policy(route.identity.claim, frozenset(route.identity.reject)),
-        allow=tuple(route.allow),
-        redirects=tuple(route.redirects),
-        ping=route.ping,
-        refer=route.refer,
-        srtp=route.srtp,
-        wire_only=None if route.wire_only == "auto" else route.wire_only,
-    )

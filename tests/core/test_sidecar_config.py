@@ -8,9 +8,9 @@ import pytest
 
 from control.contract.settings import SettingsError
 from sidecar.analysis import extra
-from sidecar.app import _route, _settings
 from sidecar.b2bua.routes import Route
 from sidecar.config import SidecarConfig, Sip, load
+from sidecar.engine_settings import engine_settings, route_of
 from sidecar.identity.inbound import Policy
 from sidecar.identity.presets import PRESETS, Preset
 from sidecar.sip.uri import SipUri
@@ -37,7 +37,7 @@ def refused(tmp_path: Path, text: str) -> str:
 def only_route(config: SidecarConfig) -> Route:
     """The first route as the engine gets it."""
     route = config.routes[0]
-    return _route(route, config.own_preset(route.platform))
+    return route_of(route, config.own_preset(route.platform))
 
 
 # -- presets ---------------------------------------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ def test_evaluators_reach_the_engine(tmp_path: Path) -> None:
         "callers: {trusted: [198.51.100.0/24], digest: {realm: r, users: {tuner: {password: p}, bob: {password: q}}}}\n"
         "evaluators: {networks: [203.0.113.0/24], digest_users: [tuner]}\n" + ROUTE,
     )
-    settings = _settings(config, ())
+    settings = engine_settings(config, ())
     assert [str(network) for network in settings.evaluator_networks] == ["203.0.113.0/24"]
     assert settings.evaluator_users == {"tuner"}
 
@@ -255,11 +255,11 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
 
 def test_session_timers_and_transfers_reach_the_engine(tmp_path: Path) -> None:
     config = loaded(tmp_path, ROUTE)
-    settings = _settings(config, ())
+    settings = engine_settings(config, ())
     assert (settings.min_se, settings.session_interval, only_route(config).refer) == (90, None, "relay")
     text = ROUTE.replace('"}]', '", refer: refuse}]')
     config = loaded(tmp_path, text + "session_timer: {interval_s: 1800, min_s: 120}\n")
-    settings = _settings(config, ())
+    settings = engine_settings(config, ())
     assert (settings.min_se, settings.session_interval, only_route(config).refer) == (120, 1800, "refuse")
 
 
@@ -330,7 +330,7 @@ def test_keys_do_not_end_here_when_the_media_is_elsewhere(tmp_path: Path) -> Non
 def test_a_pool_of_rtpengines_has_the_engine_ask_for_each_description(tmp_path: Path) -> None:
     text = ROUTE + 'media: {engine: rtpengine, rtpengine: {servers: ["udp://10.0.0.7"], interfaces: {caller: out, agent: in, copy: in}}}\n'
     config = loaded(tmp_path, text)
-    assert _settings(config, ()).relayed_apart
+    assert engine_settings(config, ()).relayed_apart
     assert config.media.rtpengine is not None
     assert config.media.rtpengine.chosen.direction("B") == ["in", "out"]
-    assert not _settings(loaded(tmp_path, ROUTE), ()).relayed_apart
+    assert not engine_settings(loaded(tmp_path, ROUTE), ()).relayed_apart

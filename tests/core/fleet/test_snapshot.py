@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from control.contract.routing import Policies, RouteBase, RouteGiven, RouteMatch, RouteSent, RoutesGiven, Snapshot
 from control.contract.settings import SettingsError
 from control.fleet.snapshots import fits, host_of
-from sidecar.app import _settings
 from sidecar.config import Match, Route, SidecarConfig, with_routes
+from sidecar.engine_settings import engine_settings
 
 PRESET = {"alias": "X-Link", "seen_as": ["header.{lower}"]}
 
@@ -42,7 +42,7 @@ def test_controls_routes_take_the_place_of_the_files_and_the_rest_stays() -> Non
     changed = with_routes(config, given)
     assert [route.name for route in changed.routes] == ["agent"]
     assert (changed.name, set(changed.presets)) == ("edge-7", {"mine", "theirs"})
-    route = _settings(changed, ()).routes[0]
+    route = engine_settings(changed, ()).routes[0]
     assert route.credentials is not None
     assert (route.credentials.username, route.credentials.password) == ("alice", "secret")
     assert "secret" not in repr(changed) + repr(given)
