@@ -24,6 +24,7 @@ async def demo(tmp_path: Path, *options: str, interrupt: bool = False) -> tuple[
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=os.environ | {"TMPDIR": str(tmp_path)},
+        preexec_fn=_interruptible,
     )
     if interrupt:
         async with asyncio.timeout(40):
@@ -33,6 +34,11 @@ async def demo(tmp_path: Path, *options: str, interrupt: bool = False) -> tuple[
         process.send_signal(signal.SIGINT)
     out, err = await asyncio.wait_for(process.communicate(), 60)
     return process.returncode or 0, out.decode(), err.decode()
+
+
+def _interruptible() -> None:
+    """Whoever runs the tests in the background of a shell has SIGINT ignored, and so would the demo."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def running_from(directory: Path) -> list[str]:
