@@ -331,7 +331,8 @@ def test_a_small_body_that_would_be_a_large_one_is_refused(field: Field, path: s
         with error:
             answered = error.status
     assert 400 <= answered < 500
-    assert _peak_kb(field.control.process.pid) - before < 60_000
+    # What is read until the limit of 10 MiB is passed costs a few times that; the whole would cost more than 100 MB.
+    assert _peak_kb(field.control.process.pid) - before < 90_000
     field.stands()
 
 
