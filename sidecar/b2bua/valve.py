@@ -11,6 +11,8 @@ from typing import Final
 
 _LESS: Final = 0.7
 _MORE: Final = 0.05
+_IN_A_ROW: Final = 3
+"""Late looks before anybody is refused: a machine that stood still for a moment has caught up by then, and no call is worth it."""
 _LEAST: Final = 0.02
 """Somebody is always let in: otherwise nothing would tell that it is over."""
 
@@ -34,11 +36,13 @@ class Valve:
         self.lag = 0.0
         """Seconds, as told last."""
         self._credit = 0.0
+        self._late = 0
 
     def late(self, lag: float, limits: Limits) -> None:
         """Messages wait so many seconds. Tell it in even steps of time, ten times a second or so."""
         self.lag = lag
-        if lag > limits.lag_s:
+        self._late = self._late + 1 if lag > limits.lag_s else 0
+        if self._late >= _IN_A_ROW:
             self.share = max(_LEAST, self.share * _LESS)
         elif lag < limits.lag_s / 2:
             self.share = min(1.0, self.share + _MORE)

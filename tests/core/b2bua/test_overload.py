@@ -81,7 +81,7 @@ def admitted(valve: Valve, calls: int) -> int:
 def test_the_share_falls_at_once_and_comes_back_within_seconds() -> None:
     valve = Valve()
     assert admitted(valve, 100) == 100
-    for _ in range(3):
+    for _ in range(5):
         valve.late(LATE, LIMITS)
     assert 25 <= admitted(valve, 100) <= 40
     for _ in range(100):
@@ -90,6 +90,13 @@ def test_the_share_falls_at_once_and_comes_back_within_seconds() -> None:
     for _ in range(25):
         valve.late(0.0, LIMITS)
     assert admitted(valve, 100) == 100
+
+
+def test_a_machine_that_stands_still_for_a_moment_costs_no_call() -> None:
+    valve = Valve()
+    for lag in (LATE, LATE, 0.0, LATE, 0.0):
+        valve.late(lag, LIMITS)
+        assert admitted(valve, 100) == 100
 
 
 @pytest.mark.parametrize("rate", [150, 200, 400])
