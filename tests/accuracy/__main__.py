@@ -5,6 +5,7 @@ Exits 1 where a goal is missed.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from time import process_time
@@ -43,11 +44,17 @@ def an_hour() -> float:
 
 def main() -> int:
     """Score, print, keep."""
+    known = sorted({case.group for case in CASES})
+    parser = argparse.ArgumentParser(prog="python -m tests.accuracy", description="Score the measurement against labelled conversations.")
+    parser.add_argument("groups", nargs="*", help=f"of {', '.join(known)}; all of them if none is named")
+    groups = parser.parse_args().groups
+    if strange := set(groups) - set(known):
+        parser.error(f"no such group: {', '.join(sorted(strange))}; there are {', '.join(known)}")
     pairs, bench = voices(), Bench(Silero())
     tallies: dict[Detector, dict[tuple[str, str], Tally]] = {"default": {}, "accurate": {}}
     began, cpu = process_time(), dict.fromkeys(tallies, 0.0)
     for seed, case in enumerate(CASES, 1):
-        if sys.argv[1:] and case.group not in sys.argv[1:]:
+        if groups and case.group not in groups:
             continue
         for kind, pair in pairs.items():
             for told, call in made(case, pair, CALLS if case.line.codec in G711 else 1, seed):
@@ -68,7 +75,7 @@ def main() -> int:
         text += f"## {detector}\n\n{rows}\n{hours:.1f} hours of calls, measured in {cpu[detector] / hours:.1f} s of CPU an hour.\n\n"
     text += f"Voices: {', '.join(f'{kind} ({len(p)})' for kind, p in pairs.items())}. Made, carried and measured in "
     text += f"{process_time() - began:.0f} s of CPU.\n"
-    if not sys.argv[1:]:
+    if not groups:
         text += f"An hour's call, in batches of 200 ms, is measured in {an_hour():.1f} s of CPU.\n"
     sys.stdout.write(text)
     OUT.parent.mkdir(parents=True, exist_ok=True)
