@@ -46,7 +46,7 @@ def main() -> int:
     """Score, print, keep."""
     known = sorted({case.group for case in CASES})
     parser = argparse.ArgumentParser(prog="python -m tests.accuracy", description="Score the measurement against labelled conversations.")
-    parser.add_argument("groups", nargs="*", help=f"of {', '.join(known)}; all of them if none is named")
+    parser.add_argument("groups", nargs="*", help=f"of {', '.join(known)}; all of them if none is named".replace("%", "%%"))
     groups = parser.parse_args().groups
     if strange := set(groups) - set(known):
         parser.error(f"no such group: {', '.join(sorted(strange))}; there are {', '.join(known)}")
