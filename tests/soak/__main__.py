@@ -182,12 +182,17 @@ def _grown(samples: list[Sample]) -> list[str]:
     if third < 3:
         return []
     found = []
-    for name in ("sidecar_kb", "control_kb", "blocks", "tasks"):
+    for name in ("sidecar_kb", "control_kb"):
         before, after = (
             sum(getattr(s, name) for s in part) / third for part in (samples[third : 2 * third], samples[2 * third : 3 * third])
         )
         if after > before * (1 + GROWTH):
             found.append(f"{name} grew from {before:.0f} to {after:.0f}")
+    # What is allocated goes up and down with the collection of cycles while calls come; at rest it tells of what stayed, and so do tasks.
+    if samples[-1].blocks > min(s.blocks for s in samples[third:]):
+        found.append(f"{samples[-1].blocks} blocks are allocated at rest, more than among calls")
+    if samples[-1].tasks > samples[0].tasks:
+        found.append(f"tasks grew from {samples[0].tasks} to {samples[-1].tasks}")
     return found
 
 
