@@ -48,10 +48,6 @@ class Listeners:
         self._browsers: dict[_Browser, asyncio.Task[None]] = {}
         self._coming = 0
 
-    def describe(self) -> dict[str, object]:
-        """How many listen."""
-        return {"browsers": len(self._browsers)}
-
     async def listen(self, call: str, sidecar: str, by: str, offer: str) -> str:
         """Have a browser hear a live call; the answer to its offer. Raises Refused."""
         if len(self._browsers) + self._coming >= MOST:
