@@ -31,6 +31,7 @@ WAYS = {"sdes": SDES, "dtls": DTLS, "both": SDES, "robot": DTLS}
 CONFIG = """
 poll_method epoll
 sip_listen {host}:{port}
+rtp_ports 10000-20000
 call_local_timeout 20
 audio_source aufile,{tone}
 audio_player aubridge,unheard

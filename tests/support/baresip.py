@@ -25,6 +25,7 @@ _HEADER = 44
 _CONFIG = """
 poll_method epoll
 sip_listen {host}:{port}
+rtp_ports 10000-20000
 sip_transports {transport}
 call_local_timeout 60
 call_max_calls 4
@@ -118,8 +119,8 @@ def baresip(folder: Path, host: str, user: str, *, transport: str = "udp", tone:
     microphone = folder / "microphone.wav"
     _write_tone(microphone, tone)
     # It takes the next port for TLS, wanted or not.
-    port = next(port for _ in range(100) if _is_free(host, (port := free_port(host, socket.SOCK_STREAM)) + 1))
-    control = loopback(), free_port("127.0.0.1", socket.SOCK_STREAM)
+    port = free_port(host, socket.SOCK_STREAM, run=2)
+    control = (own := loopback()), free_port(own, socket.SOCK_STREAM)
     modules = next(path for path in (Path("/usr/lib/baresip/modules"), *Path("/usr/lib").glob("*/baresip/modules")) if path.exists())
     values = {"host": host, "port": port, "transport": transport, "microphone": microphone, "rate": RATE, "folder": folder}
     (folder / "config").write_text(_CONFIG.format(**values, control=control, modules=modules, player="aubridge,nobody"))
@@ -149,11 +150,6 @@ def _connected(process: subprocess.Popen[bytes], folder: Path, address: tuple[st
         except OSError:
             assert time.monotonic() < deadline, (folder / "baresip.log").read_text(errors="replace")[-3000:]
             time.sleep(0.05)
-
-
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        return port < 65536 and probe.connect_ex((host, port)) != 0
 
 
 def _write_tone(path: Path, tone: float) -> None:

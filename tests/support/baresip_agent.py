@@ -106,7 +106,8 @@ async def main(settings: Settings) -> None:
         heard.setparams((1, 2, RATE, 0, "NONE", ""))
         heard.writeframesraw(b"")
         runtime = Runtime()
-        await runtime.start(Config(net_interface=settings.host, extra_config_text=f"sip_listen {settings.host}:{settings.port}\n"))
+        ports = f"sip_listen {settings.host}:{settings.port}\nrtp_ports 10000-20000\n"
+        await runtime.start(Config(net_interface=settings.host, extra_config_text=ports))
         domain = f"{settings.host}:{settings.port}"
         account = Account(settings.user, domain, "", reg_interval=0, transport=settings.transport)  # type: ignore[arg-type]
         await serve(Agent(settings, runtime, await UserAgent.create(runtime, account), heard))

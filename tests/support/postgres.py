@@ -22,6 +22,7 @@ import asyncpg  # type: ignore[import-untyped]
 
 from control.config import ControlConfig
 from control.store import migrate
+from tests.support.product import free_port
 
 HOW = "PostgreSQL's server is needed for these tests: apt-get install postgresql"
 _TEMPLATE = "trunkside_template"
@@ -70,14 +71,6 @@ def apart(work: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine in a loop and thread of its own, so that fixtures may and tests with a loop of their own may too."""
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, work).result()
-
-
-def free_port() -> int:
-    """A TCP port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @dataclass
@@ -153,7 +146,7 @@ def server(*, durable: bool = False) -> Iterator[Server]:
         )  # fmt: skip
         if made.returncode != 0:
             raise RuntimeError(f"initdb failed: {made.stderr}")
-        running = Server(folder, free_port(), durable)
+        running = Server(folder, free_port("127.0.0.1", socket.SOCK_STREAM), durable)
         running.start()
         try:
             yield running

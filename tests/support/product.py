@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -23,6 +24,8 @@ import yaml
 
 PATIENCE = 30.0
 """Seconds for a process to be ready, on a busy machine."""
+_PORTS = range(21000, 30000)
+"""Above what the tests let phones take for RTP, below the sidecar's own and those that the kernel gives to connections."""
 
 
 def loopback() -> str:
@@ -30,12 +33,24 @@ def loopback() -> str:
     return f"127.{random.randint(16, 239)}.{random.randint(0, 255)}.{random.randint(1, 254)}"
 
 
-def free_port(host: str, kind: int = socket.SOCK_DGRAM) -> int:
-    """A port that is free on `host` now."""
+def free_port(host: str, kind: int = socket.SOCK_DGRAM, *, run: int = 1) -> int:
+    """The first of `run` ports in a row that are free on `host` now, and that nobody takes unasked before the process that they are for has
+    started. Raises RuntimeError when none is found."""
+    for first in random.sample(range(_PORTS.start, _PORTS.stop - run + 1), 100):
+        if all(_is_free(host, port, kind) for port in range(first, first + run)):
+            return first
+    raise RuntimeError(f"no {run} free ports in a row on {host} in {_PORTS}")
+
+
+def _is_free(host: str, port: int, kind: int) -> bool:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-    return port
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return False
+    return True
 
 
 @dataclass

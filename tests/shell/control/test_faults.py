@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from tests.core.control.traces import Trace, complete, report
 from tests.shell.control import kit
 from tests.shell.control.kit import Client, Evaluator, control, evaluator, process, settings, until
 from tests.support import small_disk
-from tests.support.postgres import free_port, server
+from tests.support.postgres import server
+from tests.support.product import free_port
 from tests.support.small_disk import fill, on_disk, seen_by
 
 
@@ -144,7 +146,7 @@ async def test_an_evaluator_that_fails_and_then_wants_to_be_left_alone(tmp_path:
 @pytest.mark.peer
 async def test_control_is_restarted_under_load_once_politely_and_once_not(tmp_path: Path) -> None:
     async with evaluator() as tuner, aiohttp.ClientSession() as http:
-        port = free_port()
+        port = free_port("127.0.0.1", socket.SOCK_STREAM)
         config = config_file(tmp_path, tuner, listen=f"127.0.0.1:{port}")
         client = Client(f"http://127.0.0.1:{port}", http)
         numbers = iter(range(1000))

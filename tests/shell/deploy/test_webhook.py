@@ -25,6 +25,7 @@ from control.config import ControlConfig
 from control.errors import StartupError
 from control.inject import files
 from tests.support.kube import K8S, validate, versions
+from tests.support.product import free_port
 
 HOST = "trunkside-webhook.trunkside.svc"
 LABELS = {"trunkside.dev/inject": "enabled", "app": "agent"}
@@ -68,16 +69,11 @@ class Webhook:
         return x509.load_pem_x509_certificate(self.certificate.read_bytes()).serial_number
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 @pytest.fixture
 async def webhook(tmp_path: Path) -> AsyncIterator[Webhook]:
-    made = Webhook(free_port(), trustme.CA(), tmp_path / "tls.crt", tmp_path / "tls.key", tmp_path / "template.yaml")
+    made = Webhook(
+        free_port("127.0.0.1", socket.SOCK_STREAM), trustme.CA(), tmp_path / "tls.crt", tmp_path / "tls.key", tmp_path / "template.yaml"
+    )
     made.issue()
     made.template.write_text((K8S / "components" / "injector" / "template.yaml").read_text(encoding="utf-8"))
     async with serving(config(tmp_path, made)):
@@ -204,7 +200,13 @@ async def test_a_renewed_certificate_is_taken_into_use(webhook: Webhook) -> None
 
 async def test_the_running_webhook_follows_its_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "LOOK_EVERY_S", 0.05)
-    made = Webhook(free_port(), trustme.CA(), tmp_path / "tls.crt", tmp_path / "tls.key", K8S / "components" / "injector" / "template.yaml")
+    made = Webhook(
+        free_port("127.0.0.1", socket.SOCK_STREAM),
+        trustme.CA(),
+        tmp_path / "tls.crt",
+        tmp_path / "tls.key",
+        K8S / "components" / "injector" / "template.yaml",
+    )
     made.issue()
     async with serving(config(tmp_path, made)):
         good = made.issue()
