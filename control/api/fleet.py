@@ -18,6 +18,7 @@ from control.api.problems import REQUEST_ID, Problem
 from control.api.state import STATE, State
 from control.api.table import IDENTITY
 from control.audit import Actor, record
+from control.bodies import whole
 from control.clock import now_us
 from control.contract.call import Call
 from control.contract.fleet import (
@@ -92,7 +93,7 @@ async def show_routes(request: web.Request, query: Query) -> web.Response:
 async def put_routes(request: web.Request, query: Query) -> web.Response:
     """Put them in force. 412 when they changed since the state that If-Match names."""
     state = request.app[STATE]
-    raw = await request.read()
+    raw = await whole(request)
     if len(raw) > _MOST_ROUTES_BYTES:
         raise Problem(413, f"routes, presets and policies take {_MOST_ROUTES_BYTES} bytes at most, these are {len(raw)}")
     given, actor, now = read_body(RoutesGiven, raw), _actor(state, request), now_us()
@@ -148,7 +149,7 @@ async def drain_sidecar(request: web.Request, query: Query) -> Draining:
 async def verify(request: web.Request, query: Query) -> web.StreamResponse | VerifyReport:
     """Place a test call from a sidecar; the report, or each step as it is done for whoever accepts NDJSON."""
     state = request.app[STATE]
-    asked = read_body(VerifyAsked, await request.read())
+    asked = read_body(VerifyAsked, await whole(request))
     if (asked.username is None) != (asked.password is None):
         raise Problem(422, "username and password go together: give both or neither")
     name = asked.sidecar or _choose(await state.fleet.connected(), host_of(asked.uri))

@@ -14,6 +14,7 @@ from control.api.parameters import ReportQuery
 from control.api.problems import Problem
 from control.api.state import STATE, State
 from control.api.table import IDENTITY, REPORTER
+from control.bodies import whole
 from control.clock import now_us
 from control.contract import VERSION
 from control.contract.answers import CreateCallAnswer
@@ -34,7 +35,7 @@ _UPLOAD_WAIT_S = 8.0
 
 async def post_facts(request: web.Request, query: object) -> FactReceipt:
     """FactBatch in, FactReceipt out. A batch of another version is refused with both numbers, before anything in it is read."""
-    state, batch = request.app[STATE], _batch(await request.read())
+    state, batch = request.app[STATE], _batch(await whole(request))
     request[IDENTITY].must_speak_for(batch.sidecar)
     for fact in batch.facts:
         if isinstance(fact, CallStarted) and fact.sidecar != batch.sidecar:
@@ -82,7 +83,7 @@ async def post_call(request: web.Request, query: ReportQuery) -> web.Response:
     state = request.app[STATE]
     sender = _sender(state, request, query, need=True)
     try:
-        stored = await reports.accept(state.store, await request.read(), sender, now_us(), wait_us=state.wait_us)
+        stored = await reports.accept(state.store, await whole(request), sender, now_us(), wait_us=state.wait_us)
     except Unreadable as unreadable:
         raise Problem(422, f"{unreadable.problem}: send a Create Call object") from None
     for call in stored.changed:
@@ -103,7 +104,7 @@ async def post_traces(request: web.Request, query: ReportQuery) -> web.Response:
     state = request.app[STATE]
     content_type = request.headers.get("Content-Type", "application/x-protobuf")
     sender = _sender(state, request, query, need=False)
-    body = await request.read()
+    body = await whole(request)
     if "json" in content_type:
         _must_be_json(body)
     await reports.accept_traces(state.store, body, content_type, sender, now_us())

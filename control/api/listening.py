@@ -8,6 +8,7 @@ from control.api.fleet import live_call, read_body
 from control.api.parameters import Query
 from control.api.problems import Problem
 from control.api.state import STATE
+from control.bodies import whole
 from control.contract.fleet import ListenAnswer, ListenAsked, ListenWays
 from control.listening.peers import Refused
 
@@ -15,7 +16,7 @@ from control.listening.peers import Refused
 async def listen(request: web.Request, query: Query) -> ListenAnswer:
     """Answer a WebRTC offer with a call's audio. 404 for an unknown call, 409 for one that has ended or cannot be heard."""
     _must_be_on(request)
-    asked = read_body(ListenAsked, await request.read())
+    asked = read_body(ListenAsked, await whole(request))
     call, actor = await live_call(request, "call.listen")
     try:
         answer = await request.app[STATE].listeners.listen(call.id, call.sidecar, actor.name, asked.sdp)

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import structlog
 from aiohttp import web
 
+from control.bodies import whole
 from control.config import Inject
 from control.inject.files import Certificates, Followed
 from control.inject.patch import Asked
@@ -28,7 +29,7 @@ def create_webhook(template: Callable[[], Template]) -> web.Application:
     def handler(asked: Asked) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:
             try:
-                answer = review(await request.read(), template(), asked)
+                answer = review(await whole(request), template(), asked)
             except Malformed as error:
                 log.warning("admission review refused", cause=str(error))
                 return web.Response(status=400, text=f"{error}\n")

@@ -331,8 +331,8 @@ def test_a_small_body_that_would_be_a_large_one_is_refused(field: Field, path: s
         with error:
             answered = error.status
     assert 400 <= answered < 500
-    # What is read until the limit of 10 MiB is passed costs a few times that; the whole would cost more than 100 MB.
-    assert _peak_kb(field.control.process.pid) - before < 90_000
+    # What is read until the limit of 10 MiB is passed, and room for it to grow; the whole would cost more than 100 MB.
+    assert _peak_kb(field.control.process.pid) - before < 40_000
     field.stands()
 
 
