@@ -81,9 +81,7 @@ class Folder:
         for path in folder.glob(f"*{UNFINISHED}"):
             whole = path.with_name(path.name.removesuffix(UNFINISHED))
             if (form := forms.get(whole.suffix)) is not None:
-                with path.open("r+b") as file:
-                    form.mend(file)
-                path.replace(whole)
+                self._mend(path, whole, form)
 
     def append(self, name: str, content: bytes) -> bool:
         """Add to a file; where there is no room left or the disk fails, it ends here and the call goes on. Whether it was added."""
@@ -123,6 +121,15 @@ class Folder:
             log.error("recording lost", file=name, cause=error.strerror)
             return None
         return Kept(size, digest, kept.cut)
+
+    @staticmethod
+    def _mend(path: Path, whole: Path, form: Form) -> None:
+        try:
+            with path.open("r+b") as file:
+                form.mend(file)
+            path.replace(whole)
+        except OSError as error:  # the next start tries again; calls that begin now are more than what is left of an old one
+            log.warning("recording left unfinished", file=path.name, cause=error.strerror or str(error))
 
     def _begin(self, name: str) -> _Open:
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -54,7 +54,7 @@ class TraceFile:
             return 0
         data = b"".join(self.waiting)
         if self.fd is None:
-            self.fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            self.fd = self._opened_to_append()
         self._mend()
         self._write_all(self.fd, data)
         if self.size == 0:
@@ -64,6 +64,14 @@ class TraceFile:
         self.size += len(data)
         self.waiting.clear()
         return len(data)
+
+    def _opened_to_append(self) -> int:
+        """A file that was made ahead is never made anew: it may be getting its own name at this moment."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+        try:
+            return os.open(self.path, flags)
+        except FileNotFoundError:
+            return os.open(self.home, flags | os.O_CREAT, 0o640)
 
     def acknowledge(self, offset: int) -> None:
         """Control has all up to `offset`."""

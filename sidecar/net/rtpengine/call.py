@@ -226,18 +226,24 @@ class RelayedCall:
         async with self._turn:
             if (server := self.server) is not None and server.is_up:
                 try:
-                    self.counted = commands.counted(await server.ask(commands.query(self._call)), self.measured)
-                    await server.ask(commands.delete(self._call))
+                    await self._take_leave(server)
                 except NoAnswer as error:
                     self._pool.down(server, str(error))
-                except Refused as error:
-                    words = (
-                        "it did not know the call any more: it was started anew, or saw no packet for its timeout"
-                        if error.unknown
-                        else str(error)
-                    )
-                    self._found("media_relay_lost", f"{server.name}: {words}")
             self._stop_listening()
+
+    async def _take_leave(self, server: Server) -> None:
+        """What the relay refuses to tell is no reason to leave the call with it. Raises NoAnswer."""
+        try:
+            self.counted = commands.counted(await server.ask(commands.query(self._call)), self.measured)
+        except Refused as error:
+            lost = "it did not know the call any more: it was started anew, or saw no packet for its timeout"
+            self._found("media_relay_lost", f"{server.name}: {lost if error.unknown else error}")
+            if error.unknown:
+                return
+        try:
+            await server.ask(commands.delete(self._call))
+        except Refused as error:
+            self._found("media_relay_lost", f"{server.name}: {error}")
 
     @property
     def missed(self) -> int:

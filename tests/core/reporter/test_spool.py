@@ -46,6 +46,19 @@ def no_file_larger_than(size: int) -> Iterator[list[MutableMapping[str, Any]]]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@contextmanager
+def no_further_file() -> Iterator[None]:
+    """A real refusal by the kernel: no file can be opened, EMFILE."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open("/dev/null", "rb") as file:
+        free = file.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 def facts_on_disk(spool: Spool, call: str) -> list[dict[str, Any]]:
     return [json.loads(text) for text in (spool.path / f"{call}.jsonl").read_bytes().splitlines()]
 
@@ -410,6 +423,21 @@ def test_a_trace_that_got_its_name_unnoticed_leaves_no_file(renamed_unnoticed: S
     (trace,) = renamed_unnoticed.unsent()
     renamed_unnoticed.acknowledge(CALL_A, trace.size)
     assert not list(renamed_unnoticed.path.glob("*.jsonl"))
+
+
+def test_a_trace_that_found_no_descriptor_is_written_where_its_file_went_meanwhile(open_spool: OpenSpool) -> None:
+    spool = open_spool()
+    chores_done(spool)
+    with no_further_file():
+        spool.append(CALL_A, [line(CALL_A, 1)])
+    assert spool.refused_by_disk
+    chores = spool.do(spool.take_chores())  # its empty file has its name, which the event loop does not know yet
+    spool.retry()
+    spool.done(chores)
+    spool.append(CALL_A, [closed(CALL_A, 2)])
+    spool.close(CALL_A)
+    assert [fact["seq"] for fact in facts_on_disk(spool, CALL_A)] == [1, 2]
+    assert not any(path.stat().st_size for path in spares(spool))
 
 
 def test_a_directory_that_takes_no_files_leaves_the_traces_where_they_are(open_spool: OpenSpool) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from control.contract import capture as pcap
 from control.contract.call import RecordingFormat
@@ -92,6 +93,15 @@ def test_what_a_dead_process_left_is_finished(tmp_path: Path) -> None:
     assert decoded(tmp_path / "c2.ogg").shape[1] / 48_000 > 7.0  # a second or two were in pages that were not written yet
     with (tmp_path / "c3.pcap").open("rb") as file:
         assert len(list(pcap.records(file))) == 2
+
+
+def test_what_cannot_be_finished_keeps_no_new_call_from_being_recorded(tmp_path: Path) -> None:
+    (tmp_path / "c1.wav.part").mkdir()  # as little a file as one on a disk that fails
+    with capture_logs() as lines:
+        kept = Recordings(tmp_path, 1_000_000)
+    assert [(said["event"], said["file"]) for said in lines] == [("recording left unfinished", "c1.wav.part")]
+    kept.append("c2", "wav", SECOND)
+    assert kept.finish("c2", "wav") is not None
 
 
 def test_the_oldest_goes_for_a_new_one(tmp_path: Path) -> None:

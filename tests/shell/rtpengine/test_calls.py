@@ -305,6 +305,19 @@ async def test_where_none_answers_the_call_is_refused_in_words(parties: tuple[Pa
 @contextmanager
 def deaf(engine: Rtpengine, times: int) -> Iterator[str]:
     """A way to an instance that loses the first `times` questions and as many answers."""
+    lost = {"questions": times, "answers": times}
+
+    def passed(what: str, data: bytes) -> bytes | None:
+        lost[what] -= 1
+        return data if lost[what] < 0 else None
+
+    with between(engine, passed) as server:
+        yield server
+
+
+@contextmanager
+def between(engine: Rtpengine, passed: Callable[[str, bytes], bytes | None]) -> Iterator[str]:
+    """A way to an instance. `passed` says what becomes of one of its "questions" or "answers"."""
     front = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     front.bind((loopback(), 0))
     front.setblocking(False)
@@ -312,21 +325,17 @@ def deaf(engine: Rtpengine, times: int) -> Iterator[str]:
     back.connect((engine.host, engine.port))
     back.setblocking(False)
     loop = asyncio.get_running_loop()
-    lost = {"questions": times, "answers": times}
     asker: list[Addr] = []
 
     def forward() -> None:
         data, source = front.recvfrom(65535)
         asker[:] = [source]
-        lost["questions"] -= 1
-        if lost["questions"] < 0:
-            back.send(data)
+        if (going := passed("questions", data)) is not None:
+            back.send(going)
 
     def answer() -> None:
-        data = back.recv(65535)
-        lost["answers"] -= 1
-        if lost["answers"] < 0:
-            front.sendto(data, asker[0])
+        if (going := passed("answers", back.recv(65535))) is not None:
+            front.sendto(going, asker[0])
 
     loop.add_reader(front, forward)
     loop.add_reader(back, answer)
@@ -336,6 +345,19 @@ def deaf(engine: Rtpengine, times: int) -> Iterator[str]:
         for sock in (front, back):
             loop.remove_reader(sock)
             sock.close()
+
+
+async def test_a_call_is_forgotten_even_where_its_counts_are_refused(tmp_path: Path, parties: tuple[Party, Party]) -> None:
+    def passed(what: str, data: bytes) -> bytes:
+        return data.replace(b"7:command5:query", b"7:command5:qwery") if what == "questions" else data
+
+    with rtpengine(tmp_path, loopback()) as engine, between(engine, passed) as server:
+        async with calls(server) as made:
+            call = made.call("c1")
+            await set_up(call, "c1", *parties)
+            await call.close()
+            assert [name for name, _ in made.found] == ["media_relay_lost"]
+            assert (engine.calls, made.ports.free) == ([], 200)
 
 
 async def test_a_lost_question_and_a_lost_answer_are_made_good(tmp_path: Path, parties: tuple[Party, Party]) -> None:
