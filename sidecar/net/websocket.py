@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any
 from urllib.parse import urlsplit
 
+import structlog
 from aiohttp import WSMsgType, web
 
 from sidecar.clocks import Addr
-from sidecar.net.tcp import UNREAD, Owner, StreamLimits, tune
+from sidecar.net.tcp import UNREAD, Owner, StreamLimits, reason_of, tune
 from sidecar.sip.flow import Flow
 from sidecar.sip.message import MAX_OCTETS
 from sidecar.sip.stream import PING, PONG
 from sidecar.sip.targets import literal_of
 from sidecar.sip.uri import bracketed
 
+log = structlog.get_logger()
+
 SUBPROTOCOL = "sip"
 HEARTBEAT = 30.0
 """Seconds between pings of the WebSocket; a peer whose pong does not come is gone (RFC 7118 6)."""
 _GOODBYE = 1.0
-_BACKLOG = 512
+_SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_SHORTAGE_PAUSE = 1.0
+"""Seconds."""
 
 
 class WebSocketPeer:
@@ -135,14 +144,6 @@ class WebSocketPeer:
         self._owner.lost(self, reason, failed=failed)
 
 
-class _Away(asyncio.Protocol):
-    """One connection too many."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Do not even say so: it would cost more."""
-        transport.close()
-
-
 class WebSocketListener:
     """One `ws://` or `wss://` address."""
 
@@ -156,7 +157,9 @@ class WebSocketListener:
         app = web.Application()
         app.router.add_get("/{path:.*}", self._serve)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GOODBYE)
-        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._shaking: Counter[str] = Counter()
+        """By source, the connections that have not got through their TLS handshake yet."""
         self._upgraded: set[web.RequestHandler] = set()
         self._silent: set[web.RequestHandler] = set()
         """Connections that were no WebSocket yet at the last look."""
@@ -165,24 +168,66 @@ class WebSocketListener:
     async def open(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
         """Take connections."""
         await self._runner.setup()
-        handshake = None if context is None else self._limits.timing.setup
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, sock=sock, ssl=context, ssl_handshake_timeout=handshake, backlog=_BACKLOG)
-        self._timer = loop.call_later(self._limits.timing.first, self._look)
+        self._begin(self._accept(sock, context), "websockets")
+        self._timer = asyncio.get_running_loop().call_later(self._limits.timing.first, self._look)
 
     async def aclose(self) -> None:
         """Take no more, and end those that are left."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._server is not None:
-            self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._runner.cleanup()
 
-    # The owner counts WebSockets. What has not become one yet is bounded here: in number, and in the time that it may take.
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    def _accept(self) -> asyncio.BaseProtocol:
+    # The owner counts WebSockets. What has not become one yet is bounded here: in number, and in the time that it may take. An asyncio
+    # server would do a stranger's handshake first and ask afterwards.
+
+    async def _accept(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
+        loop = asyncio.get_running_loop()
+        with sock:
+            while True:
+                try:
+                    stream, source = await loop.sock_accept(sock)
+                except OSError as error:
+                    if error.errno in _SHORTAGES:  # the kernel keeps those who come in its backlog
+                        log.warning("websocket not accepted", cause=reason_of(error))
+                        await asyncio.sleep(_SHORTAGE_PAUSE)
+                    continue
+                if self._has_room(source[0]):
+                    self._begin(self._greet(stream, source[0], context), f"websocket {source[0]}")
+                else:
+                    stream.close()  # without a word: it would cost more
+
+    def _has_room(self, source: str) -> bool:
         server = self._runner.server
-        return _Away() if server is None or len(server.connections) >= self._limits.connections else server()
+        return (
+            server is not None
+            and len(server.connections) + self._shaking.total() < self._limits.connections
+            and self._shaking[source] < self._limits.per_source
+        )
+
+    async def _greet(self, stream: socket.socket, source: str, context: ssl.SSLContext | None) -> None:
+        """Do the handshake, and hand over to HTTP."""
+        server = self._runner.server
+        if server is None:
+            stream.close()
+            return
+        self._shaking[source] += 1
+        handshake = None if context is None else self._limits.timing.setup
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(server, stream, ssl=context, ssl_handshake_timeout=handshake)
+        except OSError:
+            stream.close()  # gone, no TLS, or not in time
+        finally:
+            self._shaking[source] -= 1
+            if not self._shaking[source]:
+                del self._shaking[source]
 
     def _look(self) -> None:
         server = self._runner.server

@@ -110,6 +110,29 @@ async def test_connections_that_become_no_websocket_are_bounded_in_number_and_in
             await theirs.inbox.get()
 
 
+async def test_handshakes_that_stall_are_bounded_in_number_for_each_source_and_in_time(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    few = StreamLimits(per_source=2, timing=StreamTiming(setup=2.0))
+    trust = ssl.create_default_context(cafile=str(authority.file))
+    settings = authority.settings("127.0.0.1")
+    async with (
+        node(listen("wss"), settings=settings, limits=few) as theirs,
+        raw(theirs.addr) as (mute, _),
+        raw(theirs.addr) as (half, hello),
+    ):
+        hello.write(b"\x16\x03\x01\x02\x00\x01")
+        async with raw(theirs.addr) as (third, _), asyncio.timeout(0.5):
+            assert await third.read() == b"", "sent away long before the handshakes of others are given up"
+        uri = address(theirs).replace("ws://", "wss://")
+        async with connect(uri, subprotocols=SIP, ssl=trust, local_addr=("127.0.0.2", 0)) as another:
+            await another.send(message("zero", "WSS").decode())
+            await theirs.inbox.get()
+        assert (await closed(mute), await closed(half)) == (b"", b"")
+        async with connect(uri, subprotocols=SIP, ssl=trust) as client:
+            await client.send(message("one", "WSS").decode())
+            await theirs.inbox.get(2)
+
+
 async def test_stopping_ends_what_is_open() -> None:
     async with node(listen("ws")) as theirs:
         client = await connect(address(theirs), subprotocols=SIP)
