@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sidecar.b2bua.reliable import REL
+from sidecar.b2bua.reliable import REL, has_offer
 from sidecar.b2bua.session_timer import TIMER, asking, expires_of, lists, min_se, offers
 from sidecar.sip.message import Request, Response
 
@@ -25,18 +25,20 @@ def adapted(invite: Request, request: Request, response: Response) -> Request | 
     """The INVITE once more, after the edge asked for an option that the caller lacks (421), or refused one that the caller requires (420).
 
     Or after it found an interval that was ours too small (422). `invite` is the caller's, `request` what left for it and was refused. None
-    when the answer is not about what we can meet ourselves; each thing is changed once. An INVITE without an offer is not made to support
-    100rel: that would bring the offer in a provisional response, and only the caller could answer it.
+    when the answer is not about what we can meet ourselves; each thing is changed once. 100rel is not met for an INVITE without an offer:
+    its first reliable response would offer, and only the two parties could make and answer that (RFC 3262 5).
     """
     if response.status == 422:
         return _with_interval(invite, request, response)
     if response.status == 421:
         missing = [tag for tag in OURS if lists(response.headers, tag, "Require") and not offers(request.headers, tag)]
-        if REL in missing and not request.body:
+        if REL in missing and not has_offer(request):
             return None
         return _with_support(request, missing) if missing else None
     refused = [tag for tag in OURS if lists(response.headers, tag, "Unsupported") and lists(request.headers, tag, "Require")]
-    return _without(request, refused) if response.status == 420 and refused else None
+    if response.status != 420 or not refused or (REL in refused and not has_offer(request)):
+        return None
+    return _without(request, refused)
 
 
 def _with_interval(invite: Request, request: Request, response: Response) -> Request | None:

@@ -126,6 +126,7 @@ class Attempting(Progress):
             # RFC 3262 3: within a dialog RSeq rises by one, and the edge begins anew.
             self.a_tag = self.board.ids.tag()
             self.is_numbered = False
+        self.receipts.last.clear()
         self.pairs.clear()
         self._send_invite(request, now)
 

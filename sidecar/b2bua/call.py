@@ -79,11 +79,11 @@ class Call(Attempting):
         self.timers: dict[Leg, LegTimer] = {}
         self.allow: dict[Leg, str | None] = {}
         self.receipts = Receipts()
-        self.sender: Sender | None = None
+        self.senders: dict[str, Sender] = {}
         self.is_numbered = False
         self.ringing: Response | None = None
         self.ring_again_at = now
-        self.held: Callable[[Mono], None] | None = None
+        self.held: dict[str, Callable[[Mono], None]] = {}
         self._watch = Stopwatch(now)
         self._learned: set[tuple[str, str]] = set()
         board.bind(server, self, "A")
@@ -184,8 +184,10 @@ class Call(Attempting):
         self.learn(learned(response.headers))
 
         def relay(body: bytes, described: Sequence[MediaDescribed], at: Mono) -> None:
-            if self.state == "setup" and self.sender is not None and self.sender.has_description:
-                self.held = lambda later: relay(body, described, later)
+            pair = self.pairs.get(tag)
+            sender = self.senders.get(pair.a.local_tag) if pair is not None else None
+            if self.state == "setup" and pair is not None and sender is not None and sender.has_description:
+                self.held[pair.a.local_tag] = lambda later: relay(body, described, later)
             elif self.state == "setup":
                 self._establish(role, response, body, described, at)
             else:
@@ -208,7 +210,7 @@ class Call(Attempting):
         pair.a.confirm()
         self.confirmed = pair
         self.state = "answered"
-        self.sender = None
+        self.close_set_up(now)
         self.allow = {"A": self.invite.headers.get("Allow"), "B": response.headers.get("Allow")}
         self.rearm()
         self.awaited.append(AwaitedAck("A", self.server, self.invite.cseq.number, pair, role))
@@ -270,7 +272,7 @@ class Call(Attempting):
         self.transfers.waiting.clear()
         if self._dialling is not None:
             self.board.layer.cancel(self._dialling, now, cancel_headers)
-        self.release(now)
+        self.close_set_up(now)
 
     def end(self, outcome: o.Outcome) -> None:
         """Signalling is decided: tell the trace once."""
@@ -337,12 +339,13 @@ class Call(Attempting):
             self.refuse(expired, now, cancel_headers=[reason_of(expired)])
         elif self._ring_deadline is not None and now >= self._ring_deadline:
             self.refuse(o.edge_never_answered(self._edge(), self.board.ring_limit), now)
-        elif self.sender is not None and self.sender.current is not None and now >= self.sender.give_up:
+        elif any(sender.current is not None and now >= sender.give_up for sender in self.senders.values()):
             self.refuse(o.prack_missing(), now)
         elif self.ringing is not None and now >= self.ring_again_at:
             self.ring_again(now)
-        elif self.sender is not None:
-            self.send_reliably(self.sender.on_time(now), now)
+        else:
+            for sender in self.senders.values():
+                self.send_reliably(sender.on_time(now), now)
 
     def next_deadline(self) -> Mono | None:
         """When `on_time` wants to be called; once the call is over, only for who is still to hear of a transfer."""
@@ -355,8 +358,7 @@ class Call(Attempting):
             due.append(self.ring_again_at)
         if self._ring_deadline is not None:
             due.append(self._ring_deadline)
-            if self.sender is not None and self.sender.current is not None:
-                due.append(self.sender.due)
+            due += [sender.due for sender in self.senders.values() if sender.current is not None]
         return min(due, default=None)
 
     def leg_of(self, local_tag: str | None, remote_tag: str | None) -> Leg | None:

@@ -24,14 +24,15 @@ from sidecar.sip.dialog import DialogState, OutOfOrder
 from sidecar.sip.layer import TxId
 from sidecar.sip.message import Request, Response
 
-LOCAL = REFRESHING | {"PRACK"}
-"""Requests that may be answered here, where only one leg knows the extension that they belong to."""
-
 
 class InDialog(Refreshing):
     """What a call does with what comes inside its dialogs. The attributes are set by `Call`."""
 
     route: Route
+
+    @abstractmethod
+    def takes_prack(self, leg: Leg, pair: Pair, tx: TxId, request: Request, now: Mono) -> bool:
+        """Answer a PRACK for a response that we made reliable."""
 
     @abstractmethod
     def learn(self, ids: Iterable[tuple[str, str]]) -> None:
@@ -49,6 +50,8 @@ class InDialog(Refreshing):
         self.learn(replaced(request.headers))
         if request.method == "BYE":
             self.on_bye(leg, pair, tx, request, now)
+        elif request.method == "PRACK" and self.takes_prack(leg, pair, tx, request, now):
+            pass
         elif self._is_dead(leg, pair) and not (pair is self.confirmed and self.transfers.is_news(leg, request)):
             self.answer(leg, tx, request, 481, now)
         elif request.max_forwards == 0:
@@ -59,7 +62,7 @@ class InDialog(Refreshing):
             self.answer(leg, tx, request, busy, now, [later] if busy == 500 else [])
         elif request.method == "REFER" and self.route.refer == "refuse":
             self.answer(leg, tx, request, 403, now, [warning(f"route {self.route.name} lets nobody be transferred")])
-        elif request.method not in LOCAL or not self._settled_here(leg, tx, request, now):
+        elif request.method not in REFRESHING or not self._settled_here(leg, tx, request, now):
             self._cross(leg, pair, tx, request, now)
 
     def _settled_here(self, leg: Leg, tx: TxId, request: Request, now: Mono) -> bool:

@@ -8,11 +8,12 @@ from sidecar.b2bua.crossing import crossing_answer
 from sidecar.b2bua.effects import Leg
 from sidecar.b2bua.indialog import InDialog
 from sidecar.b2bua.legs import Dialling, Own, Pair
-from sidecar.b2bua.reliable import REL, Receipts, Sender, requires, rseq_of
+from sidecar.b2bua.reliable import REL, Receipts, Sender, has_offer, requires, rseq_of
 from sidecar.b2bua.session_timer import offers, stripped
 from sidecar.clocks import Mono
 from sidecar.sip.layer import TxId
 from sidecar.sip.message import Request, Response, response_to
+from sidecar.sip.multipart import find_sdp
 
 Headers = list[tuple[str, str]]
 RING_AGAIN = 60.0
@@ -26,15 +27,15 @@ class Progress(InDialog):
     """The transaction of the caller's INVITE."""
     a_tag: str
     receipts: Receipts
-    sender: Sender | None
-    """Where the caller requires reliable provisional responses and the edge sends none."""
+    senders: dict[str, Sender]
+    """Where the caller requires reliable provisional responses and the edge sends none; by our tag of the early dialog."""
     is_numbered: bool
     """The edge's own RSeq numbers were told to the caller."""
     ringing: Response | None
     """What the caller was told last, where that may be repeated."""
     ring_again_at: Mono
-    held: Callable[[Mono], None] | None
-    """The edge's answer, which waits for a PRACK of the caller."""
+    held: dict[str, Callable[[Mono], None]]
+    """Answers of the edge that wait for a PRACK of the caller, likewise."""
 
     def answer_caller(self, pair: Pair | None, response: Response, body: bytes, now: Mono) -> None:
         """Send the edge's 1xx or 2xx on to the caller, in the early dialog that its To-tag stands for."""
@@ -63,25 +64,31 @@ class Progress(InDialog):
 
     def tell_progress(self, role: Dialling, pair: Pair | None, response: Response, body: bytes, now: Mono) -> None:
         """Send a provisional response on, reliably where the caller wants that, and acknowledge it where the caller cannot (RFC 3262)."""
-        rseq = rseq_of(response)
-        if rseq is not None and pair is not None and not offers(self.invite.headers, REL):
+        rseq = None if pair is None else rseq_of(response)  # without a To-tag there is no dialog that its PRACK could come in
+        if rseq is not None and offers(self.invite.headers, REL):
+            self.is_numbered = True
+            self.answer_caller(pair, response, body, now)
+            return
+        headers = stripped(crossing_answer(response, body=body), REL, "rseq")
+        if requires(self.invite.headers):
+            # 3: nothing is told unreliably. 5: nor reliably where the first such response would have to offer what the edge only hints at.
+            if pair is not None and has_offer(self.invite) and not self.is_numbered:
+                sender = self._sender(pair.a.local_tag)
+                self.send_reliably(sender.offer(self._answer_of(pair, response, headers, body), now), now)
+            return
+        if rseq is not None and pair is not None:
             if not self.receipts.take(pair.b.remote_tag, rseq):
                 return
-            rack = [("RAck", f"{rseq} {role.request.cseq}")]
-            prack = pair.b.request("PRACK", headers=rack)
+            prack = pair.b.request("PRACK", headers=[("RAck", f"{rseq} {role.request.cseq}")])
             self.preauthorise("B", prack)
             self.send_request("B", pair.b, prack, Own("B", pair.b, prack), now)
-            headers = stripped(crossing_answer(response, body=body), REL, "rseq")
-            self.respond_caller(pair, response, headers, body, now)
-        elif rseq is None and pair is not None and requires(self.invite.headers):
-            if self.sender is None:
-                # RFC 3262 3: the first number is random, and well below 2**31.
-                self.sender = Sender(1 + int(self.board.ids.token()[:7], 16), self.board.settings.timing)
-            answer = self._answer_of(pair, response, crossing_answer(response, body=body), body)
-            self.send_reliably(self.sender.offer(answer, now), now)
-        else:
-            self.is_numbered = self.is_numbered or rseq is not None
-            self.answer_caller(pair, response, body, now)
+        self.respond_caller(pair, response, headers, body, now)
+
+    def _sender(self, tag: str) -> Sender:
+        if tag not in self.senders:
+            # 3: the first number is random, and well below 2**31.
+            self.senders[tag] = Sender(1 + int(self.board.ids.token()[:7], 16), self.board.settings.timing)
+        return self.senders[tag]
 
     def send_reliably(self, response: Response | None, now: Mono) -> None:
         """Send a response that waits for its PRACK, or nothing."""
@@ -89,21 +96,27 @@ class Progress(InDialog):
             self.respond(self.server, response, now)
         self.rearm()
 
-    def _settled_here(self, leg: Leg, tx: TxId, request: Request, now: Mono) -> bool:
-        if request.method != "PRACK":
-            return super()._settled_here(leg, tx, request, now)
-        if leg == "B" or self.sender is None:
+    def takes_prack(self, leg: Leg, pair: Pair, tx: TxId, request: Request, now: Mono) -> bool:
+        """Answer a PRACK for a response of ours. 3: also one that comes after the final answer."""
+        tag = pair.a.local_tag
+        sender = self.senders.get(tag) if leg == "A" else None
+        if sender is None:
             return False
-        fits, following = self.sender.acknowledged(request.headers.get("RAck") or "", str(self.invite.cseq), now)
+        fits, following = sender.acknowledged(request.headers.get("RAck") or "", str(self.invite.cseq), now)
+        if not fits and self.state != "setup":
+            return False
         # 5: an offer here could only be answered by the edge, which knows no PRACK.
-        self.answer(leg, tx, request, 481 if not fits else 488 if request.body else 200, now)
+        offered = find_sdp(request.headers.get("Content-Type"), request.body) is not None
+        self.answer(leg, tx, request, 481 if not fits else 488 if offered else 200, now)
         self.send_reliably(following, now)
-        if self.sender.is_settled:
-            self.release(now)
+        if sender.is_settled and (held := self.held.pop(tag, None)) is not None:
+            held(now)
         return True
 
-    def release(self, now: Mono) -> None:
-        """Go on with the answer that had to wait for a PRACK."""
-        held, self.held = self.held, None
-        if held is not None:
+    def close_set_up(self, now: Mono) -> None:
+        """The caller has its final answer: no more provisional ones, and no other answer waits any longer."""
+        for sender in self.senders.values():
+            sender.close()
+        while self.held:
+            _, held = self.held.popitem()
             held(now)

@@ -6,25 +6,29 @@ insists and the edge does not, we repeat what the edge said until the caller ack
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Final
 
 from sidecar.b2bua.session_timer import lists
 from sidecar.clocks import Mono
 from sidecar.sip.headers import Headers
-from sidecar.sip.message import Response
+from sidecar.sip.message import Request, Response
+from sidecar.sip.multipart import find_sdp
 from sidecar.sip.timing import Timing
 
 REL: Final = "100rel"
 START: Final = Mono(0.0)
+_RSEQ = re.compile(r"[0-9]{1,10}")
 
 
 def rseq_of(response: Response) -> int | None:
     """The number of a reliable provisional response; None for an ordinary one (3)."""
-    value = response.headers.get("RSeq")
-    if value is None or not value.isascii() or not value.isdigit() or not lists(response.headers, REL, "Require"):
+    value = (response.headers.get("RSeq") or "").strip()
+    if not _RSEQ.fullmatch(value) or not lists(response.headers, REL, "Require"):
         return None
-    return int(value)
+    number = int(value)
+    return number if 0 < number < 2**32 else None
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +47,7 @@ class Receipts:
 
 @dataclass(slots=True, eq=False)
 class Sender:
-    """Provisional responses of ours that a caller must acknowledge, one after the other (3)."""
+    """Provisional responses of ours that a caller must acknowledge in one early dialog, one after the other (3)."""
 
     number: int
     """Of the next response; the first is random, between 1 and 2**31 - 1."""
@@ -78,6 +82,10 @@ class Sender:
         self.due = Mono(min(now + self.interval, self.give_up))
         return self.current
 
+    def close(self) -> None:
+        """The INVITE has its final answer: what was not said yet never is. The PRACK of what was said may still come."""
+        self.waiting.clear()
+
     @property
     def is_settled(self) -> bool:
         """Nothing waits for a PRACK."""
@@ -95,6 +103,11 @@ class Sender:
         self.interval = self.timing.t1
         self.due, self.give_up = Mono(now + self.timing.t1), Mono(now + 64 * self.timing.t1)
         return self.current
+
+
+def has_offer(invite: Request) -> bool:
+    """Whether an INVITE has an offer. 5: where it has none, its first reliable response must."""
+    return find_sdp(invite.headers.get("Content-Type"), invite.body) is not None
 
 
 def requires(headers: Headers) -> bool:

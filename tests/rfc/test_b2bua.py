@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from sidecar.b2bua import effects as e
 from tests.core.b2bua.harness import ANSWER, OFFER, Bench
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    """A caller, a sidecar and an edge; whatever happens between them must leave nothing behind."""
-    made = Bench()
-    yield made
-    made.over()
 
 
 def test_rfc3261_8_2_2_3_an_unknown_required_option_is_the_edges_to_refuse(bench: Bench) -> None:
