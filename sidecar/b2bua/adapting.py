@@ -16,7 +16,8 @@ def ask_for_timer(request: Request, wanted: int | None) -> None:
     """Ask for a session timer in our own name, where the caller's INVITE asks for none. `wanted`: seconds; None: we want none."""
     if wanted is None or expires_of(request.headers) is not None:
         return
-    for name, value in asking(wanted):
+    # 7.1: not below the Min-SE that stands beside it.
+    for name, value in asking(max(wanted, min_se(request.headers) or 0)):
         if name != "Supported" or not offers(request.headers, TIMER):
             request.headers.add(name, value)
 

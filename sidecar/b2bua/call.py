@@ -77,6 +77,8 @@ class Call(Attempting):
         self._valid = _expires(invite)
         self._began = now
         self.timers: dict[Leg, LegTimer] = {}
+        self.minimums: dict[Leg, int] = {}
+        self.note_minimum("A", invite.headers)
         self.allow: dict[Leg, str | None] = {}
         self.receipts = Receipts()
         self.senders: dict[str, Sender] = {}

@@ -67,6 +67,7 @@ class InDialog(Refreshing):
 
     def _settled_here(self, leg: Leg, tx: TxId, request: Request, now: Mono) -> bool:
         """A refresh that goes no further: its interval is too small, or the other party could not answer it."""
+        self.note_minimum(leg, request.headers)
         return self.refuses_timer(leg, tx, request, now) or self.refreshed_here(leg, tx, request, now)
 
     def _is_dead(self, leg: Leg, pair: Pair) -> bool:
@@ -158,6 +159,8 @@ class InDialog(Refreshing):
             return
         far = other(role.leg)
         success = response.status // 100 == 2
+        if response.status == 422:
+            self.note_minimum(far, response.headers)
         if response.status >= 200:
             self.learn_nonce(far, response)
             if not (success and invite):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from sidecar.b2bua import outcome as o
 from sidecar.b2bua.crossing import warning
@@ -37,6 +36,8 @@ class Refreshing(Ending):
     """The timers of a call's legs. The attributes are set by `Call`."""
 
     timers: dict[Leg, LegTimer]
+    minimums: dict[Leg, int]
+    """The largest Min-SE that each leg's party has named, in a request or with a 422."""
     allow: dict[Leg, str | None]
     """What each leg's party said that it serves (Allow), as far as it said so."""
 
@@ -49,14 +50,25 @@ class Refreshing(Ending):
         self.answer(leg, tx, request, 422, now, [("Min-SE", str(self.board.settings.min_se)), warning("the session interval is too small")])
         return True
 
+    def note_minimum(self, leg: Leg, headers: Headers) -> None:
+        """7.4: what a leg's party names as Min-SE stands in every refresh that it gets from us."""
+        if (stated := min_se(headers)) is not None:
+            self.minimums[leg] = max(stated, self.minimums.get(leg, 0))
+
     def carry_timer(self, far: Leg, request: Request) -> None:
         """7.4: a refreshing request keeps up the timer that is between us and the far leg alone."""
         timer = self.timers.get(far)
         if timer is None or other(far) in self.timers or expires_of(request.headers) is not None:
             return
-        for name, value in asking(timer.terms.interval, "uac" if timer.terms.ours else "uas"):
+        for name, value in asking(timer.terms.interval, "uac" if timer.terms.ours else "uas", self._minimum_with(far, request)):
             if name != "Supported" or not offers(request.headers, TIMER):
                 request.headers.add(name, value)
+
+    def _minimum_with(self, far: Leg, request: Request) -> int | None:
+        """The Min-SE for a request that crosses, whose own one is taken away."""
+        own = min_se(request.headers)
+        request.headers.remove("Min-SE")
+        return max((known for known in (own, self.minimums.get(far)) if known is not None), default=None)
 
     def agree_timers(
         self, near: Leg, request: Request, sent: Request | None, response: Response, headers: list[tuple[str, str]], now: Mono
@@ -127,7 +139,7 @@ class Refreshing(Ending):
         return crossing or bool(self.awaited)
 
     def _send_refresh(self, leg: Leg, pair: Pair, method: str, body: bytes, timer: LegTimer, now: Mono) -> None:
-        headers = [*asking(timer.terms.interval, "uac", timer.terms.minimum), *([("Content-Type", "application/sdp")] if body else [])]
+        headers = [*asking(timer.terms.interval, "uac", self.minimums.get(leg)), *([("Content-Type", "application/sdp")] if body else [])]
         request = pair.of(leg).request(method, headers=headers, body=body, contact=self.contact(leg))
         self.preauthorise(leg, request)
         self.send_request(leg, pair.of(leg), request, Own(leg, pair.of(leg), request), now)
@@ -147,9 +159,11 @@ class Refreshing(Ending):
             # RFC 3261 12.2.1.2: the dialog is gone.
             self.hang_up(o.peer_gone("caller" if leg == "A" else "agent", role.request.method), now)
             return
-        minimum = min_se(response.headers)
-        if response.status == 422 and minimum is not None and minimum > timer.terms.interval:
-            timer.terms = replace(timer.terms, interval=minimum, minimum=minimum)
+        minimum, asked = min_se(response.headers), expires_of(role.request.headers)
+        if response.status == 422:
+            self.note_minimum(leg, response.headers)
+        if response.status == 422 and minimum is not None and asked is not None and minimum > asked.seconds:
+            # 10: the session is over when it was before.
             timer.refresh_at = now
         elif role.request.method == "UPDATE" and response.status in (405, 501):
             self.allow[leg] = ""
@@ -173,9 +187,7 @@ class Refreshing(Ending):
             # 7.2: without Session-Expires the session has no end any more.
             self.timers.pop(role.leg, None)
         else:
-            known = self.timers.get(role.leg)
-            minimum = known.terms.minimum if known is not None else None
-            self.timers[role.leg] = LegTimer.start(Terms(granted.seconds, granted.refresher != "uas", minimum), now)
+            self.timers[role.leg] = LegTimer.start(Terms(granted.seconds, granted.refresher != "uas"), now)
         self.rearm()
 
     def _take_description(self, leg: Leg, response: Response, now: Mono) -> None:

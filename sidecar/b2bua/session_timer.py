@@ -16,7 +16,9 @@ Refresher = Literal["uac", "uas"]
 TIMER: Final = "timer"
 REFRESHING: Final = frozenset({"INVITE", "UPDATE"})
 """The methods that refresh a session (7.4)."""
-_EXPIRES = re.compile(r"\s*(\d{1,9})\s*(;.*)?", re.DOTALL)
+SMALLEST: Final = 90
+"""Seconds: what no Min-SE may be below (5)."""
+_EXPIRES = re.compile(r"\s*([0-9]{1,10})\s*(;.*)?", re.DOTALL)
 _REFRESHER = re.compile(r";\s*refresher\s*=\s*\"?(uac|uas)\b", re.IGNORECASE)
 
 
@@ -34,8 +36,6 @@ class Terms:
 
     interval: int
     ours: bool = False
-    minimum: int | None = None
-    """The Min-SE that the peer named, to be repeated in every refresh (7.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +113,12 @@ def too_small(headers: Headers, minimum: int) -> bool:
 
 
 def asking(interval: int, refresher: Refresher | None = None, minimum: int | None = None) -> tuple[tuple[str, str], ...]:
-    """The headers of a request of ours that asks for a timer."""
-    said = f"{interval};refresher={refresher}" if refresher else str(interval)
+    """The headers of a request of ours that asks for a timer. `minimum`: the largest Min-SE that the dialog has seen (7.4)."""
+    floor = max(minimum or 0, SMALLEST)
+    seconds = max(interval, floor) if minimum is not None else interval
+    said = f"{seconds};refresher={refresher}" if refresher else str(seconds)
     headers = (("Supported", TIMER), ("Session-Expires", said))
-    return headers if minimum is None else (*headers, ("Min-SE", str(minimum)))
+    return headers if minimum is None else (*headers, ("Min-SE", str(floor)))
 
 
 def agree(near: Headers, sent: Headers, answer: Headers, wanted: int | None = None) -> Agreement:
@@ -134,8 +136,12 @@ def agree(near: Headers, sent: Headers, answer: Headers, wanted: int | None = No
         if able:
             return Agreement(terms, terms)
         return Agreement(far=Terms(granted.seconds, ours=granted.refresher != "uas"), strip=offers(sent, TIMER))
-    seconds = asked.seconds if asked is not None else wanted if able else None
-    if seconds is None:
+    if asked is not None:
+        seconds = asked.seconds
+    elif wanted is not None and able:
+        # 9: what we ask for in the answer is not below the Min-SE of the request.
+        seconds = max(wanted, min_se(near) or 0)
+    else:
         return NOTHING
     # Who asks for a timer and can do it refreshes by default; for anybody else that falls to us.
     refresher: Refresher = ((asked.refresher or "uac") if asked is not None else "uas") if able else "uas"

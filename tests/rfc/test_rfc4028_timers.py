@@ -1,0 +1,114 @@
+"""RFC 4028 (session timers) where we are one end of a leg's session: the smallest interval, and what a refusal changes."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.b2bua import effects as e
+from sidecar.sip.message import Request, Response
+from tests.core.b2bua.harness import ANSWER, OFFER, Bench
+from tests.core.b2bua.types import Make
+
+ALL = ("Allow", "INVITE, ACK, BYE, CANCEL, UPDATE")
+TIMER = ("Supported", "timer")
+
+
+def up(bench: Bench, asked: list[tuple[str, str]], granted: list[tuple[str, str]]) -> tuple[Request, Response]:
+    """An answered call: the INVITE as the edge got it, and the answer as the caller did."""
+    sent = bench.invite(headers=asked)
+    got = bench.edge.request("INVITE")
+    bench.edge.reply(got, 200, headers=granted, body=ANSWER)
+    answer = bench.caller.response(200)
+    bench.caller.ack(sent, answer)
+    bench.edge.request("ACK")
+    return got, answer
+
+
+def refreshed(bench: Bench, within: float) -> tuple[str | None, str | None]:
+    """Our next refresh of the caller's session, granted as it was asked: its Session-Expires and Min-SE."""
+    update = bench.caller.request("UPDATE", within=within)
+    said = update.headers.get("Session-Expires")
+    bench.caller.reply(update, 200, headers=[("Session-Expires", said or "")])
+    return said, update.headers.get("Min-SE")
+
+
+def test_rfc4028_7_4_the_min_se_of_the_peers_request_is_in_every_refresh(bench: Bench) -> None:
+    _, answer = up(bench, [TIMER, ALL, ("Session-Expires", "300;refresher=uas"), ("Min-SE", "200")], [])
+    # 5: in no response but 422.
+    assert "Min-SE" not in answer.headers
+    for _ in range(2):
+        assert refreshed(bench, 151.0) == ("300;refresher=uac", "200")
+    bench.hang_up(bench.caller)
+
+
+def test_rfc4028_7_4_it_is_the_largest_of_all_that_the_dialog_has_seen(bench: Bench) -> None:
+    up(bench, [TIMER, ALL, ("Session-Expires", "300;refresher=uas"), ("Min-SE", "200")], [])
+    for stated in ("250", "100"):
+        bench.caller.ask("UPDATE", headers=[TIMER, ("Session-Expires", "300;refresher=uas"), ("Min-SE", stated)])
+        bench.edge.reply(bench.edge.request("UPDATE"), 200)
+        bench.caller.response(200)
+    assert refreshed(bench, 151.0) == ("300;refresher=uac", "250")
+    bench.caller.reply(bench.caller.request("UPDATE", within=151.0), 422, headers=[("Min-SE", "400")])
+    assert refreshed(bench, 1.0) == ("400;refresher=uac", "400")
+    bench.caller.ask("UPDATE", headers=[TIMER, ("Session-Expires", "400;refresher=uas"), ("Min-SE", "300")])
+    bench.edge.reply(bench.edge.request("UPDATE"), 200)
+    bench.caller.response(200)
+    assert refreshed(bench, 201.0) == ("400;refresher=uac", "400")
+    bench.hang_up(bench.caller)
+
+
+def test_rfc4028_7_4_a_422_to_a_request_that_carried_our_timer_counts_too(make: Make) -> None:
+    bench = make(session_interval=600)
+    got, _ = up(bench, [], [ALL, ("Session-Expires", "600;refresher=uac")])
+    assert got.headers.all("Supported") == ["timer"]
+    bench.caller.ask("INVITE", body=OFFER)
+    asked = bench.caller.asked
+    bench.edge.reply(bench.edge.request("INVITE"), 422, headers=[("Min-SE", "900")])
+    bench.edge.request("ACK")
+    bench.caller.ack(asked, bench.caller.response(422))
+    bench.caller.ask("INVITE", body=OFFER)
+    asked = bench.caller.asked
+    got = bench.edge.request("INVITE")
+    assert (got.headers.get("Session-Expires"), got.headers.all("Min-SE")) == ("900;refresher=uac", ["900"])
+    bench.edge.reply(got, 200, headers=[("Session-Expires", "900;refresher=uac")], body=ANSWER)
+    bench.caller.ack(asked, bench.caller.response(200))
+    bench.edge.request("ACK")
+    update = bench.edge.request("UPDATE", within=451.0)
+    # 7.4: the options of the first request are those of all.
+    assert (update.headers.get("Min-SE"), update.headers.all("Supported"), "Require" in update.headers) == ("900", ["timer"], False)
+    bench.edge.reply(update, 200, headers=[("Session-Expires", "900;refresher=uac")])
+    bench.hang_up(bench.caller)
+
+
+def test_rfc4028_7_1_and_9_what_we_ask_for_is_not_below_the_callers_min_se(make: Make) -> None:
+    bench = make(session_interval=600)
+    got, answer = up(bench, [TIMER, ALL, ("Min-SE", "1800")], [])
+    assert (got.headers.get("Session-Expires"), got.headers.get("Min-SE")) == ("1800", "1800")
+    assert answer.headers.get("Session-Expires") == "1800;refresher=uas"
+    bench.hang_up(bench.caller)
+
+
+def test_rfc4028_5_no_min_se_of_ours_is_below_ninety_seconds(bench: Bench) -> None:
+    up(bench, [TIMER, ALL, ("Session-Expires", "90;refresher=uas"), ("Min-SE", "60")], [])
+    assert refreshed(bench, 46.0) == ("90;refresher=uac", "90")
+    bench.hang_up(bench.caller)
+
+
+def test_rfc4028_10_a_refused_refresh_does_not_prolong_the_session(bench: Bench) -> None:
+    up(bench, [TIMER, ALL, ("Session-Expires", "90;refresher=uas")], [])
+    bench.caller.reply(bench.caller.request("UPDATE", within=46.0), 422, headers=[("Min-SE", "1800")])
+    again = bench.caller.request("UPDATE")
+    assert again.headers.get("Session-Expires") == "1800;refresher=uac"
+    bench.caller.reply(again, 500)
+    for _ in range(4):
+        bench.caller.reply(bench.caller.request("UPDATE", within=11.0), 500)
+    for party in (bench.caller, bench.edge):
+        party.reply(party.request("BYE", within=10.0), 200)
+    assert bench.fact(e.Ended).reason == "session-expired"
+
+
+@pytest.mark.parametrize("interval", ["91", "86400", "4294967295"])
+def test_rfc4028_4_any_interval_above_ninety_seconds_is_handled(bench: Bench, interval: str) -> None:
+    _, answer = up(bench, [TIMER, ALL, ("Session-Expires", f"{interval};refresher=uas")], [])
+    assert answer.headers.get("Session-Expires") == f"{interval};refresher=uas"
+    bench.hang_up(bench.caller)
