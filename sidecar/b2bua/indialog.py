@@ -14,6 +14,7 @@ from sidecar.b2bua.effects import Leg, MediaDescribed, other
 from sidecar.b2bua.legs import AwaitedAck, Crossing, Dialling, Own, Pair
 from sidecar.b2bua.outgoing import TARGET_REFRESH
 from sidecar.b2bua.refresh import Refreshing
+from sidecar.b2bua.reliable import has_offer
 from sidecar.b2bua.replaces import in_refer_to, translate_headers
 from sidecar.b2bua.routes import Route
 from sidecar.b2bua.session_timer import REFRESHING
@@ -56,10 +57,13 @@ class InDialog(Refreshing):
             self.answer(leg, tx, request, 481, now)
         elif request.max_forwards == 0:
             self.answer(leg, tx, request, 483, now)
-        elif request.method == "INVITE" and (busy := self._busy(leg)) is not None:
-            # 14.2: a random number of seconds between 0 and 10.
+        elif request.method in REFRESHING and (busy := self._busy(leg, pair, request)) is not None:
+            # 14.2, RFC 3311 5.2: a random number of seconds between 0 and 10.
             later = ("Retry-After", str(int(self.board.ids.token()[:8], 16) % 11))
             self.answer(leg, tx, request, busy, now, [later] if busy == 500 else [])
+        elif request.method == "REFER" and len(request.headers.values("Refer-To")) != 1:
+            # RFC 3515 2.4.2.
+            self.answer(leg, tx, request, 400, now, [warning("a REFER has one Refer-To")])
         elif request.method == "REFER" and self.route.refer == "refuse":
             self.answer(leg, tx, request, 403, now, [warning(f"route {self.route.name} lets nobody be transferred")])
         elif request.method not in REFRESHING or not self._settled_here(leg, tx, request, now):
@@ -74,8 +78,30 @@ class InDialog(Refreshing):
         lost_fork = self.confirmed is not None and pair is not self.confirmed
         return self.state == "ended" or lost_fork or pair.of(leg).state is DialogState.TERMINATED
 
-    def _busy(self, leg: Leg) -> int | None:
-        """14.2: 491 while an INVITE of ours is open towards this peer, 500 while an earlier one of the peer's is."""
+    def _busy(self, leg: Leg, pair: Pair, request: Request) -> int | None:
+        """491 while something of ours is open towards this peer that excludes its request, 500 while an earlier one of the peer's is."""
+        return self._busy_inviting(leg) if request.method == "INVITE" else self._busy_updating(leg, pair, request)
+
+    def _busy_updating(self, leg: Leg, pair: Pair, request: Request) -> int | None:
+        """RFC 3311 5.2. An offer in an INVITE of the other party is no secret to this one, so that it judges itself what excludes what."""
+        offers = has_offer(request)
+        for role in self.clients.values():
+            if not isinstance(role, Crossing) or role.is_answered or role.pair is not pair or role.request.method != "UPDATE":
+                continue
+            if role.leg == leg:
+                return 500
+            if offers and has_offer(role.request):
+                return 491
+        return 491 if offers and self._is_reinviting(leg) else None
+
+    def _is_reinviting(self, leg: Leg) -> bool:
+        """A re-INVITE that refreshes this leg's session is open."""
+        return any(
+            isinstance(role, Own) and role.leg == leg and role.is_open and role.request.method == "INVITE" for role in self.clients.values()
+        )
+
+    def _busy_inviting(self, leg: Leg) -> int | None:
+        """14.2."""
         if self.state == "setup":
             return 500 if leg == "A" else 491
         if any(isinstance(role, Own) and role.is_open and role.request.method == "INVITE" for role in self.clients.values()):
@@ -104,6 +130,9 @@ class InDialog(Refreshing):
                 self.carry_timer(far, outgoing)
             elif request.method == "REFER":
                 self._translate_refer(outgoing)
+                self.transfers.crossed(leg, request.cseq.number, outgoing.cseq.number)
+            elif request.method in ("NOTIFY", "SUBSCRIBE") and (event := request.headers.get("Event")) is not None:
+                outgoing.headers.set("Event", self.transfers.event(event, leg, request.method))
             self.preauthorise(far, outgoing)
             role.outgoing, role.offered = outgoing, described
             self.send_request(far, pair.of(far), outgoing, role, at)
@@ -255,6 +284,8 @@ class InDialog(Refreshing):
         again.headers.set("CSeq", f"{dialog.next_cseq()} {request.method}")
         if isinstance(role, Crossing):
             role.outgoing = again
+            if again.method == "REFER":
+                self.transfers.crossed(role.leg, role.request.cseq.number, again.cseq.number)
         else:
             role.request = again
         self.send_request(leg, dialog, again, role, now)

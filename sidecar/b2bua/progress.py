@@ -13,7 +13,6 @@ from sidecar.b2bua.session_timer import offers, stripped
 from sidecar.clocks import Mono
 from sidecar.sip.layer import TxId
 from sidecar.sip.message import Request, Response, response_to
-from sidecar.sip.multipart import find_sdp
 
 Headers = list[tuple[str, str]]
 RING_AGAIN = 60.0
@@ -106,8 +105,7 @@ class Progress(InDialog):
         if not fits and self.state != "setup":
             return False
         # 5: an offer here could only be answered by the edge, which knows no PRACK.
-        offered = find_sdp(request.headers.get("Content-Type"), request.body) is not None
-        self.answer(leg, tx, request, 481 if not fits else 488 if offered else 200, now)
+        self.answer(leg, tx, request, 481 if not fits else 488 if has_offer(request) else 200, now)
         self.send_reliably(following, now)
         if sender.is_settled and (held := self.held.pop(tag, None)) is not None:
             held(now)

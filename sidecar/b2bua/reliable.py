@@ -105,9 +105,9 @@ class Sender:
         return self.current
 
 
-def has_offer(invite: Request) -> bool:
-    """Whether an INVITE has an offer. 5: where it has none, its first reliable response must."""
-    return find_sdp(invite.headers.get("Content-Type"), invite.body) is not None
+def has_offer(request: Request) -> bool:
+    """Whether a request that may offer does. 5: where an INVITE does not, its first reliable response must."""
+    return find_sdp(request.headers.get("Content-Type"), request.body) is not None
 
 
 def requires(headers: Headers) -> bool:

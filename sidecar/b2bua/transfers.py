@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from typing import Final
 
 from sidecar.b2bua.effects import Leg, other
 from sidecar.clocks import Mono
 from sidecar.sip.message import Request, Response
+
+_MOST_NUMBERS: Final = 64
+"""REFERs a call whose numbers are kept: a peer can send as many as it likes."""
+_ID = re.compile(r"(\s*refer\s*;(?:[^;]*;)*?\s*id\s*=\s*)([0-9]{1,10})(\s*(?:;.*)?)", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(slots=True)
@@ -17,6 +23,21 @@ class Transfers:
     """Legs whose party will be notified."""
     until: Mono | None = None
     """Once the call is over: how long its dialogs are kept for that."""
+    numbers: dict[tuple[Leg, str, int], int] = field(default_factory=dict)
+    """CSeq numbers of REFERs as the other leg has them, by leg, by the method that names them there, and by the number there."""
+
+    def crossed(self, leg: Leg, number: int, sent: int) -> None:
+        """A REFER that came on `leg` as `number` leaves on the other leg as `sent`."""
+        if len(self.numbers) < 2 * _MOST_NUMBERS:
+            # Who was asked says how it goes, and who asked may end that.
+            self.numbers[other(leg), "NOTIFY", sent] = number
+            self.numbers[leg, "SUBSCRIBE", number] = sent
+
+    def event(self, value: str, leg: Leg, method: str) -> str:
+        """An Event that came on `leg`, for the other leg. 2.4.6: its id is the number of the REFER, and that differs on each leg."""
+        found = _ID.fullmatch(value)
+        number = None if found is None else self.numbers.get((leg, method, int(found[2])))
+        return value if found is None or number is None else f"{found[1]}{number}{found[3]}"
 
     def asked(self, leg: Leg, response: Response) -> None:
         """A REFER from `leg` was taken. RFC 4488: with Refer-Sub false nobody will be notified."""

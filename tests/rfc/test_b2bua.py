@@ -149,6 +149,14 @@ def test_rfc3515_2_4_4_the_notifications_of_a_refer_cross_with_their_fragments_u
     bench.hang_up(bench.caller)
 
 
+@pytest.mark.parametrize("who", ["caller", "edge"])
+def test_rfc3326_2_reasons_of_several_protocols_cross_and_none_of_ours_joins_them(bench: Bench, who: str) -> None:
+    bench.answered()
+    reasons = [("Reason", 'SIP;cause=480;text="gone"'), ("Reason", "Q.850;cause=16, X;cause=1")]
+    bye = bench.hang_up(bench.caller if who == "caller" else bench.edge, reasons)
+    assert bye.headers.all("Reason") == [value for _, value in reasons]
+
+
 def test_rfc4028_session_timers_are_agreed_and_refreshed_end_to_end(bench: Bench) -> None:
     sent = bench.invite(headers=[("Supported", "timer"), ("x", "120"), ("Min-SE", "90")])
     got = bench.edge.request("INVITE")

@@ -178,12 +178,15 @@ def test_the_ack_repeats_the_credentials_of_its_invite_and_later_requests_bring_
     assert results(bench) == ["answered"]
 
 
-@pytest.mark.parametrize("method", ["INFO", "REFER", "INVITE"])
+TARGET: dict[str, list[tuple[str, str]]] = {"INFO": [], "REFER": [("Refer-To", "<sip:carol@192.0.2.30>")], "INVITE": []}
+
+
+@pytest.mark.parametrize("method", TARGET)
 def test_a_request_inside_the_call_is_challenged_and_sent_again(make: Make, method: str) -> None:
     bench = make(credentials=KNOWN)
     guard = Guard(bench)
     bench.answered()
-    bench.caller.ask(method, headers=[("X-Keep", "this")], body=OFFER if method == "INVITE" else b"")
+    bench.caller.ask(method, headers=[("X-Keep", "this"), *TARGET[method]], body=OFFER if method == "INVITE" else b"")
     asked = bench.caller.asked
     first = bench.edge.request(method)
     guard.challenge(first)

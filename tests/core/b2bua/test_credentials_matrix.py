@@ -78,7 +78,7 @@ def test_every_method_that_is_challenged_first_is_sent_again_with_the_right_answ
     bench = make(credentials=KNOWN)
     bench.answered()
     body = OFFER if method in ("INVITE", "UPDATE") else b""
-    bench.caller.ask(method, body=body)
+    bench.caller.ask(method, headers=[("Refer-To", "<sip:carol@192.0.2.30>")] if method == "REFER" else [], body=body)
     request = bench.caller.asked
     first = bench.edge.request(method)
     bench.edge.reply(first, 401, headers=asked("SHA-256", "auth,auth-int"))

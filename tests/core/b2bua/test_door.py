@@ -55,6 +55,7 @@ def test_options_is_answered_with_what_is_allowed(bench: Bench) -> None:
     [
         ("REGISTER", 405),
         ("SUBSCRIBE", 405),
+        ("REFER", 405),
         ("MESSAGE", 405),
         ("FROBNICATE", 405),
         ("BYE", 481),
