@@ -109,7 +109,7 @@ class Attempting(Progress):
             if response.status >= 600:
                 attempts.redirects.clear()
             attempts.redirected(response, self.route)
-            self._attempt(o.rejected(response.status, response.reason, edge), now, response)
+            self._attempt(o.rejected(response.status, response.reason, edge), now, attempts.untried(response))
             return
         again = self.authorise("B", role.request, response)
         if isinstance(again, Refusal):

@@ -111,6 +111,19 @@ class Attempts:
             if route.follows(parsed) and uri not in (self.uri, *self.followed, *self.redirects):
                 self.redirects.append(uri)
 
+    def untried(self, response: Response) -> Response:
+        """An answer as it goes back: 16.7 takes from a 3xx the targets that were tried here, or the caller would try them again."""
+        if not self.followed or response.status // 100 != 3:
+            return response
+        tried = {self.uri, *self.followed}
+        left = response.copy()
+        left.headers.remove("Contact")
+        for value in response.headers.values("contact"):
+            target = _redirect_target(value)
+            if target is None or target[1] not in tried:
+                left.headers.add("Contact", value)
+        return left
+
     def next_redirect(self) -> bool:
         """Turn to the next redirect. False when there is none, or when there were too many."""
         if not self.redirects or len(self.followed) >= _MOST_REDIRECTS:
@@ -122,16 +135,18 @@ class Attempts:
 
 def redirect_targets(response: Response) -> list[str]:
     """The SIP URIs in a 3xx's Contact, by their q values (8.1.3.4), without what may not stand in a Request-URI (19.1.1)."""
-    found: list[tuple[float, str]] = []
-    for value in response.headers.values("contact"):
-        try:
-            contact = name_addr(value)
-            uri = SipUri.parse(contact.uri)
-        except MalformedMessage:
-            continue
-        params = tuple((name, value) for name, value in uri.params if name.lower() != "method")
-        found.append((_q(contact.param("q")), str(replace(uri, params=params, headers=""))))
+    found = [target for value in response.headers.values("contact") if (target := _redirect_target(value)) is not None]
     return [uri for _, uri in sorted(found, key=lambda item: -item[0])]
+
+
+def _redirect_target(contact: str) -> tuple[float, str] | None:
+    """The q value and the Request-URI of one Contact value; None when it is no SIP URI."""
+    try:
+        address = name_addr(contact)
+        uri = SipUri.parse(address.uri)
+    except MalformedMessage:
+        return None
+    return _q(address.param("q")), str(uri.for_request_line())
 
 
 def _q(value: str | None) -> float:

@@ -63,7 +63,7 @@ class Sender:
 def judge(request: Request, source: str, sender: Sender, known: Sequence[Call], *, draining: bool, settings: Settings) -> Reply | Admitted:
     """A request outside any dialog, from the IP literal `source`. `known`: the live calls with its Call-ID."""
     if request.method == "OPTIONS":
-        if required := request.headers.values("Require"):
+        if required := [*request.headers.values("Require"), *request.headers.values("Proxy-Require")]:
             # 8.2.2.3: it goes no further, so nobody else could know these.
             return Reply(420, [("Unsupported", ", ".join(required))])
         if draining:
@@ -115,6 +115,9 @@ def _admit(request: Request, source: str, sender: Sender, known: Sequence[Call],
     check_usable(request)
     if request.max_forwards == 0:
         return _refused(o.too_many_hops())
+    if demanded := request.headers.values("Proxy-Require"):
+        # 16.3: who stands where a proxy would must not drop in silence what the caller insists on (`privacy`, RFC 3323).
+        return _refused(o.proxy_extension(", ".join(demanded)))
     if too_small(request.headers, settings.min_se):
         return _refused(o.interval_too_small(settings.min_se))
     if any(call.leg_of(request.from_tag, None) == "B" for call in known):
@@ -123,9 +126,9 @@ def _admit(request: Request, source: str, sender: Sender, known: Sequence[Call],
     route = choose(settings.routes, request, source)
     if route is None:
         return _refused(o.no_route(request.uri))
-    if route.direction == "outbound" and uri.headers:
+    if route.direction == "outbound" and uri.for_request_line() is not uri:
         # 19.1.1 allows none there; this URI would be carried on as it is, to somebody who may obey them (RFC 4475 3.1.2.11).
-        return _refused(o.malformed(400, "header fields in the Request-URI"))
+        return _refused(o.malformed(400, "header fields or a method in the Request-URI"))
     if not route.permits(uri):
         return _refused(o.recipient_not_allowed(request.uri, route.name))
     identity = inbound.read(

@@ -57,6 +57,8 @@ class InDialog(Refreshing):
             self.answer(leg, tx, request, 481, now)
         elif request.max_forwards == 0:
             self.answer(leg, tx, request, 483, now)
+        elif demanded := request.headers.values("Proxy-Require"):
+            self.answer(leg, tx, request, 420, now, [("Unsupported", ", ".join(demanded))])
         elif request.method in REFRESHING and (busy := self._busy(leg, pair, request)) is not None:
             # 14.2, RFC 3311 5.2: a random number of seconds between 0 and 10.
             later = ("Retry-After", str(int(self.board.ids.token()[:8], 16) % 11))

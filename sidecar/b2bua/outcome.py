@@ -156,6 +156,13 @@ def too_many_hops() -> Outcome:
     return Outcome(483, "sidecar", "too-many-hops", "Max-Forwards of the INVITE is 0")
 
 
+def proxy_extension(options: str) -> Outcome:
+    """The caller wants a proxy to know what none here does (RFC 3261 16.3)."""
+    return Outcome(
+        420, "sidecar", "extension-unsupported", f"Proxy-Require asks for {options}, which is not served here", (("Unsupported", options),)
+    )
+
+
 def looped() -> Outcome:
     """Our own INVITE came back to us."""
     return Outcome(482, "sidecar", "loop", "the INVITE that left on the B leg came back: a route points at the sidecar itself")

@@ -39,6 +39,8 @@ def _sip_uri(value: str) -> str:
     transport = uri.param("transport")
     if transport is not None and (transport.lower() not in TRANSPORTS or (uri.secure and transport.lower() == "udp")):
         raise ValueError(f"{value!r}: {uri.scheme}: over {transport or 'nothing'} is not spoken here; write ;transport=udp, tcp or tls")
+    if uri.for_request_line() is not uri:
+        raise ValueError(f"{value!r}: a target has neither ;method= nor ?headers, because no Request-URI may hold them (RFC 3261 19.1.1)")
     return value
 
 

@@ -224,10 +224,10 @@ class Dialog:
     def _path(self) -> tuple[str, tuple[str, ...]]:
         """Request-URI and Route values (12.2.1.1)."""
         if not self.route_set:
-            return self.remote_target, ()
+            return _as_request_uri(self.remote_target), ()
         first = name_addr(self.route_set[0]).uri
         if _is_loose(first):
-            return self.remote_target, self.route_set
+            return _as_request_uri(self.remote_target), self.route_set
         # A strict router of RFC 2543 wants itself in the Request-URI and the target at the end of the route.
         return _as_request_uri(first), (*self.route_set[1:], f"<{self.remote_target}>")
 
@@ -281,7 +281,10 @@ def _is_loose(uri: str) -> bool:
 
 
 def _as_request_uri(uri: str) -> str:
-    """19.1.1: `method` and headers may not stand in a Request-URI."""
-    parsed = SipUri.parse(uri)
-    kept = tuple((name, value) for name, value in parsed.params if name.lower() != "method")
-    return str(SipUri(parsed.scheme, parsed.user, parsed.host, parsed.port, kept, "", parsed.password))
+    """A URI as its writer spelt it, but for what may not stand in a Request-URI."""
+    try:
+        parsed = SipUri.parse(uri)
+    except MalformedMessage:
+        return uri  # of another scheme, whose rules are not ours
+    allowed = parsed.for_request_line()
+    return uri if allowed is parsed else str(allowed)

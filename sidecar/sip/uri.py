@@ -119,6 +119,12 @@ class SipUri:
         """The same URI for another user (as written, escaped), without a password."""
         return replace(self, user=user, password=None)
 
+    def for_request_line(self) -> SipUri:
+        """The same URI without `method` and headers, which may not stand in a Request-URI (19.1.1)."""
+        if not self.headers and self.param("method") is None:
+            return self
+        return replace(self, params=tuple(param for param in self.params if param[0].lower() != "method"), headers="")
+
     def equivalent(self, other: SipUri) -> bool:
         """Whether both name the same resource by RFC 3261 19.1.4."""
         if self.scheme != other.scheme or self.port != other.port or self.host.lower() != other.host.lower():

@@ -222,6 +222,8 @@ TLS = "sip: {listen: ['udp://127.0.0.1:5060', 'tls://127.0.0.1:5061'], tls: {cer
         ("", "sips:a@edge.example", " route agent: a sips: target needs a tls:// address in sip.listen"),
         ("", "sip:a@edge.example;transport=ws", "1: routes.0.target:"),
         (TLS, "sips:a@edge.example;transport=udp", "2: routes.0.target:"),
+        ("", "sip:a@edge.example;method=BYE", "1: routes.0.target:"),
+        ("", "sip:a@edge.example?X-Own=1", "1: routes.0.target:"),
         ("", "tel:+4930123456", "1: routes.0.target: 'tel:+4930123456' is not a SIP URI"),
     ],
 )

@@ -163,10 +163,12 @@ ROWS = [
     Row("4475-3.3.2", "an unknown scheme in the Request-URI", message(b"INVITE nobodyKnowsThisScheme:totallyopaquecontent SIP/2.0"), 416),
     Row("4475-3.3.3", "a known scheme that is none of ours", message(b"INVITE soap.beep://192.0.2.103:3002 SIP/2.0"), 416),
     taken("4475-3.3.4", "unknown schemes in header fields", message(to=b"<isbn:2983792873>")),
-    taken(
+    taken("4475-3.3.5", "Require is for the far end", message(require=b"nothingSupportsThis, nothingSupportsThisEither")),
+    Row(
         "4475-3.3.5",
-        "Require and Proxy-Require are for those ahead",
-        message(require=b"nothingSupportsThis", proxy_require=b"noProxiesSupportThis"),
+        "Proxy-Require is for whoever stands where a proxy would",
+        message(require=b"nothingSupportsThis", proxy_require=b"noProxiesSupportThis, norDoAnyProxiesSupportThis"),
+        420,
     ),
     Row(
         "4475-3.3.5",

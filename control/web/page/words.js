@@ -55,6 +55,7 @@ export const MEND_REASON = {
   drained: "The sidecar was stopped before this call had ended: give it a longer deadline to drain.",
   loop: "The target of a route is the sidecar itself.",
   "too-many-hops": "Something in front sends the call in circles.",
+  "extension-unsupported": "The caller insists, by Proxy-Require, on what a proxy in this place would have to do. Have it not insist.",
   interrupted: "The sidecar's process died during the call: its log and the kernel's tell why.",
   "hung-up": "Somebody ended it on purpose: the audit log has who.",
 };
