@@ -21,6 +21,8 @@ from sidecar.sip.uri import SipUri
 _FOLLOWED = (300, 301, 302)
 """Not 305, which RFC 3261 21.3.4 lets nobody but the recipient's own server say, nor 380, which is for people."""
 _MOST_REDIRECTS = 5
+_LAST_FIRST_CSEQ = 2**31 - 100
+"""8.1.1.5: an INVITE that begins a dialog has a number below 2**31, and so have those that answer challenges to it."""
 
 
 def target_of(route: Route, invite: Request) -> str:
@@ -73,7 +75,7 @@ def b_invite(
             ("From", str(invite.from_.with_tag(tag))),
             ("To", invite.headers.get("To") or ""),
             ("Call-ID", invite.call_id),
-            ("CSeq", str(invite.cseq)),
+            ("CSeq", f"{invite.cseq.number if invite.cseq.number < _LAST_FIRST_CSEQ else 1} INVITE"),
             ("Contact", contact),
         ],
         body,

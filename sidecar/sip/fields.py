@@ -10,7 +10,7 @@ from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.headers import is_token, split_list
 from sidecar.sip.uri import Params, bracketed, parse_host_port
 
-MAX_CSEQ: Final = 2**31 - 1
+MAX_CSEQ: Final = 2**32 - 1
 """RFC 3261 8.1.1.5: a sequence number is less than 2**31."""
 _MEMORABLE: Final = 256
 _SPACE: Final = " \t\r\n"
@@ -249,7 +249,7 @@ class CSeq(NamedTuple):
 
 
 def cseq(text: str) -> CSeq:
-    """Parse a CSeq value. Raises MalformedMessage, also for a number of 2**31 or more."""
+    """Parse a CSeq value. Raises MalformedMessage, also for a number of 2**32 or more (20.16)."""
     return _remembered_cseq(text) if len(text) <= _MEMORABLE else _cseq(text)
 
 

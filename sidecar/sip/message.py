@@ -17,6 +17,8 @@ MAX_HEADER_LINES: Final = 200
 _MEMORABLE: Final = 256
 """Characters of a header line that is remembered: long ones are not, so that strangers cannot fill the memory."""
 VERSION: Final = "SIP/2.0"
+_FIRST_CSEQ_LIMIT: Final = 2**31
+"""8.1.1.5: below it a dialog begins. Its later requests count on, past it if need be (12.2.1.1)."""
 _MANDATORY: Final = ("from", "to", "call-id", "cseq")  # Via besides, which may come several times; Max-Forwards may be absent (16.3)
 _SINGLE: Final = frozenset((*_MANDATORY, "max-forwards", "content-length"))
 _SUPERFLUOUS: Final = ";;;"
@@ -203,6 +205,8 @@ def _parse_request(data: bytes) -> Request:
     _validate(request, firsts)
     if request.cseq.method != method:
         raise MalformedMessage("CSeq method differs from the request's")
+    if request.cseq.number >= _FIRST_CSEQ_LIMIT and request.to_tag is None:
+        raise MalformedMessage("CSeq number out of range")
     if "max-forwards" in firsts:
         _number(firsts["max-forwards"], 255, "Max-Forwards")
     return request

@@ -19,6 +19,7 @@ from sidecar.b2bua.settings import Listener, Settings
 from sidecar.clocks import Addr, Mono
 from sidecar.identity.digest import Credentials
 from sidecar.sip.dialog import Dialog
+from sidecar.sip.errors import MalformedMessage
 from sidecar.sip.flow import Flow
 from sidecar.sip.message import Request, Response, parse, response_to
 from sidecar.sip.targets import Target
@@ -434,11 +435,59 @@ class Bench:
         assert not any(state["transactions"].values()), state["transactions"]  # type: ignore[attr-defined]
         assert self.engine.next_deadline() is None
         self._nothing_secret_crossed()
+        for _, source, _, data in self.wire.sent:
+            if source == SIDECAR:
+                assert faults(data) == [], data
 
     def _nothing_secret_crossed(self) -> None:
         for _, source, dest, data in self.wire.sent:
             if source == SIDECAR and dest == CALLER:
                 assert b"Authorization" not in data
+
+
+def faults(data: bytes) -> list[str]:
+    """What RFC 3261 section 20 (tables 2 and 3) forbids or misses in a message that left."""
+    try:
+        message = parse(data)
+    except MalformedMessage:
+        return []  # the answer to what was malformed repeats it
+    if message is None:
+        return []
+    headers = message.headers
+    wanted = {"Via", "From", "To", "Call-ID", "CSeq"}
+    if isinstance(message, Request):
+        wanted |= {"Max-Forwards"}
+        unwanted = {"BYE": {"Contact"}, "CANCEL": {"Contact", "Require", "Proxy-Require"}}.get(message.method, set())
+    else:
+        wanted |= _OF_STATUS.get(message.status, set())
+        unwanted = {"Max-Forwards"}
+    if message.cseq.method == "INVITE" and (isinstance(message, Request) or message.status // 100 == 2):
+        wanted |= {"Contact"}
+    if message.body:
+        wanted |= {"Content-Type"}
+    found = [f"{name} is missing" for name in wanted if name not in headers] + [f"{name} is there" for name in unwanted if name in headers]
+    if isinstance(message, Response) and message.status == 415 and not any(name in headers for name in ("Accept", "Accept-Encoding")):
+        found.append("nothing says what is accepted")
+    if headers.all("Content-Length") != [str(len(data.partition(b"\r\n\r\n")[2]))]:
+        found.append("Content-Length is not the body's")
+    if isinstance(message, Request) and not (message.via.branch or "").startswith("z9hG4bK"):
+        found.append("the branch has no cookie")
+    for name in ("From", "To", "Contact"):
+        bare = [value for value in headers.all(name) if "<" not in value]
+        if any(sign in value.partition(";")[0] for value in bare for sign in ",?"):
+            found.append(f"{name} needs angle brackets")
+    return found
+
+
+_OF_STATUS: dict[int, set[str]] = {
+    401: {"WWW-Authenticate"},
+    405: {"Allow"},
+    407: {"Proxy-Authenticate"},
+    420: {"Unsupported"},
+    421: {"Require"},
+    422: {"Min-SE"},
+}
+"""What a status is nothing without (RFC 3261 21.4, RFC 4028 6)."""
 
 
 def header_lines(data: bytes) -> Iterator[str]:

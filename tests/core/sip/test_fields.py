@@ -126,11 +126,12 @@ def test_via_is_written_with_brackets_where_they_belong() -> None:
 
 def test_cseq() -> None:
     assert cseq(" 0009   INVITE ") == CSeq(9, "INVITE")
+    assert cseq("4294967295 BYE") == CSeq(4294967295, "BYE")
     assert str(CSeq(2147483647, "BYE")) == "2147483647 BYE"
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1", "INVITE", "x INVITE", "-1 INVITE", "2147483648 INVITE", "36893488147419103232 REGISTER", "1 IN VITE", "1 (", "٣ BYE"]
+    "text", ["", "1", "INVITE", "x INVITE", "-1 INVITE", "4294967296 INVITE", "36893488147419103232 REGISTER", "1 IN VITE", "1 (", "٣ BYE"]
 )
 def test_what_is_no_cseq_is_refused(text: str) -> None:
     with pytest.raises(MalformedMessage):
