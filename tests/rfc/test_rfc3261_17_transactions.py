@@ -6,13 +6,14 @@ from sidecar.clocks import Mono
 from sidecar.sip.events import RequestReceived, ResponseReceived, TxId
 from sidecar.sip.flow import Flow
 from sidecar.sip.message import Request, Response, response_to
+from sidecar.sip.timing import Timing
 from tests.support.sip import CALLER, IN, OUT, Log, answer, lone, of_type, parsed_request, received, request, sends, summary
 
 TCP_OUT, TCP_IN = Flow("tcp", OUT.local, OUT.remote), Flow("tcp", IN.local, IN.remote)
 
 
-def client(method: str = "INVITE", flow: Flow = OUT) -> tuple[Log, TxId, Request]:
-    log = lone()
+def client(method: str = "INVITE", flow: Flow = OUT, timing: Timing | None = None) -> tuple[Log, TxId, Request]:
+    log = lone(timing)
     tx = log.layer.request(request(method, headers=[("Route", "<sip:p;lr>")]), flow, CALLER, log.now)
     log.run(0.0)
     return log, tx, parsed_request(sends(log.outputs)[0].data)
@@ -49,6 +50,14 @@ def test_17_1_1_2_an_unanswered_invite_is_sent_seven_times_then_times_out() -> N
     log.run(60.0)
     assert log.times("INVITE") + log.times("INVITE again") == [0.0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5]
     assert log.entries[-2:] == [(32.0, "TimedOut"), (32.0, "Terminated")]
+    assert not log.times("ACK")
+
+
+def test_17_1_1_2_the_intervals_double_whatever_t1_is() -> None:
+    log, _, _ = client(timing=Timing(t1=0.2))
+    log.run(60.0)
+    assert log.times("INVITE again") == [0.2, 0.6, 1.4, 3.0, 6.2, 12.6]
+    assert log.times("TimedOut") == [12.8]
 
 
 def test_17_1_1_2_over_a_reliable_transport_it_is_sent_once() -> None:
@@ -78,6 +87,12 @@ def test_17_1_1_2_a_non_2xx_final_is_passed_up_and_acknowledged_from_calling_and
     log, _, invite = client()
     heard(log, answer(invite, 180))
     assert heard(log, answer(invite, 486)) == ["ACK", "ResponseReceived"]
+
+
+def test_17_1_1_2_a_non_2xx_final_is_acknowledged_over_a_reliable_transport_too() -> None:
+    log, _, invite = client(flow=TCP_OUT)
+    assert heard(log, answer(invite, 486), TCP_OUT) == ["ACK", "ResponseReceived"]
+    assert sends(log.outputs)[-1].flow == TCP_OUT
 
 
 def test_17_1_1_2_a_repeated_final_is_acknowledged_again_but_not_passed_up() -> None:
@@ -155,6 +170,16 @@ def test_17_1_2_2_the_final_response_is_passed_up_once_and_completed_lasts_t4() 
     assert not log.times("OPTIONS again")
 
 
+def test_17_1_2_2_a_final_response_ends_proceeding_as_it_ends_trying() -> None:
+    log, _, options = client("OPTIONS")
+    heard(log, answer(options, 100))
+    assert heard(log, answer(options, 404)) == ["ResponseReceived"]
+    assert heard(log, answer(options, 404)) == ["Absorbed"]
+    log.run(60.0)
+    assert log.times("Terminated") == [5.0]
+    assert not log.times("OPTIONS again")
+
+
 def test_17_1_2_2_timer_k_is_zero_over_a_reliable_transport() -> None:
     log, _, options = client("OPTIONS", TCP_OUT)
     heard(log, answer(options, 404), TCP_OUT)
@@ -180,12 +205,35 @@ def test_17_1_4_a_transport_error_is_told_and_ends_the_transaction() -> None:
     assert summary(log.drain()) == ["TransportFailed", "Terminated"]
 
 
+def test_17_1_a_client_transaction_that_is_over_is_forgotten_in_that_instant() -> None:
+    for method, status, lasts in (("INVITE", 486, 32.0), ("INVITE", 200, 32.0), ("OPTIONS", 200, 5.0)):
+        log, _, sent = client(method)
+        heard(log, answer(sent, status))
+        log.run(lasts - 0.001)
+        assert log.layer.pending == 1
+        log.run(lasts)
+        assert log.layer.pending == 0
+        assert heard(log, answer(sent, status)) == ["Stray"]
+    for method in ("INVITE", "OPTIONS"):
+        log, _, sent = client(method)
+        log.run(32.0)
+        assert log.layer.pending == 0
+        assert heard(log, answer(sent, 200)) == ["Stray"]
+
+
 # -- 17.2.1 INVITE server --------------------------------------------------------------------------------------------------------------
 
 
 def test_17_2_1_a_100_is_generated_at_once() -> None:
     log, _, _ = server()
     assert log.entries == [(0.0, "100"), (0.0, "RequestReceived")]
+
+
+def test_17_2_1_every_provisional_response_of_the_user_is_sent() -> None:
+    log, tx, invite = server()
+    assert [told(log, tx, invite, status) for status in (180, 183, 180)] == [["180"], ["183"], ["180"]]
+    log.run(600.0)
+    assert not log.times("180 again")
 
 
 def test_17_2_1_a_repeated_invite_gets_the_most_recent_provisional_again() -> None:
@@ -260,6 +308,13 @@ def test_17_2_2_a_repeated_request_is_absorbed_until_there_is_a_response_and_the
     assert asked(log, received("OPTIONS")) == ["Absorbed", "200 again"]
 
 
+def test_17_2_2_every_provisional_response_is_sent_and_the_last_one_again() -> None:
+    log, tx, options = server("OPTIONS")
+    assert [told(log, tx, options, status) for status in (100, 183)] == [["100"], ["183"]]
+    assert asked(log, received("OPTIONS")) == ["Absorbed", "183 again"]
+    assert told(log, tx, options, 404) == ["404"]
+
+
 def test_17_2_2_another_final_response_is_discarded_once_completed() -> None:
     log, tx, options = server("OPTIONS")
     told(log, tx, options, 200)
@@ -275,6 +330,19 @@ def test_17_2_2_completed_lasts_64_t1_and_zero_over_a_reliable_transport() -> No
     told(log, tx, options, 200)
     log.run(100.0)
     assert log.times("Terminated") == [0.0]
+
+
+def test_17_2_a_server_transaction_that_is_over_is_forgotten_in_that_instant() -> None:
+    for method, lasts in (("INVITE", 5.0), ("OPTIONS", 32.0)):
+        log, tx, asking = server(method)
+        told(log, tx, asking, 486)
+        if method == "INVITE":
+            asked(log, received("ACK"))
+        log.run(lasts - 0.001)
+        assert log.layer.pending == 1
+        log.run(lasts)
+        assert log.layer.pending == 0
+        assert asked(log, received(method))[-1] == "RequestReceived"
 
 
 # -- 17.2.3 matching -------------------------------------------------------------------------------------------------------------------
@@ -313,3 +381,27 @@ def test_17_2_3_without_the_cookie_uri_tags_call_id_cseq_and_via_must_match() ->
         received(via="SIP/2.0/UDP 192.0.2.1:5060;branch=8", cseq=3),
     ):
         assert asked(log, differs)[-1] == "RequestReceived"
+
+
+def test_17_2_3_without_the_cookie_an_ack_matches_by_the_to_tag_of_the_response() -> None:
+    old = "SIP/2.0/UDP 192.0.2.1:5060;branch=7"
+    log = lone()
+    asked(log, received(via=old))
+    event = of_type(log.outputs, RequestReceived)[0]
+    told(log, event.tx, event.request, 486)
+    assert asked(log, received("ACK", via=old, to="<sip:b@c>;tag=another")) == ["AckReceived"]
+    assert asked(log, received("ACK", via=old, to="<sip:b@c>;tag=b")) == ["Absorbed"]
+    assert asked(log, received("ACK", via=old, to="<sip:b@c>;tag=b")) == ["Absorbed"]
+    log.run(100.0)
+    assert not log.times("486 again")
+
+
+def test_17_2_4_a_transport_error_leaves_a_server_transaction_as_it_is() -> None:
+    """As RFC 6026 8.8 amends it, so that repeated requests are still known."""
+    for method in ("INVITE", "OPTIONS"):
+        for status in (180, 486):
+            log, tx, asking = server(method)
+            told(log, tx, asking, status)
+            log.layer.transport_failed(IN, log.now)
+            assert summary(log.drain()) == []
+            assert asked(log, received(method)) == ["Absorbed", f"{status} again"]

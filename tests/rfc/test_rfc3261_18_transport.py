@@ -29,6 +29,14 @@ def test_18_1_1_the_via_names_transport_and_sent_by() -> None:
     assert sends(layer.take())[0].data.split(b"\r\n")[1].startswith(b"Via: SIP/2.0/UDP sidecar.example:5070;")
 
 
+def test_18_1_1_a_response_is_taken_by_whatever_connection_it_comes() -> None:
+    layer = TransactionLayer(SeqIds())
+    layer.request(request(), Flow("tcp", CALLER, CALLEE), CALLER, NOW)
+    response = answer(parsed_request(sends(layer.take())[0].data), 180)
+    layer.receive(response, Flow("tcp", CALLER, (CALLEE[0], 40000)), NOW)
+    assert summary(layer.take()) == ["ResponseReceived"]
+
+
 def test_18_1_2_a_response_whose_via_names_somebody_else_is_discarded() -> None:
     layer = TransactionLayer(SeqIds())
     layer.request(request(), OUT, CALLER, NOW)
@@ -63,6 +71,12 @@ def test_18_2_2_a_response_goes_to_the_source_address_and_the_port_of_sent_by() 
     far = Flow("udp", CALLEE, (CALLER[0], 40000))
     assert taken("SIP/2.0/UDP phone.example:5090;branch=z9hG4bK1", far)[1].remote == (CALLER[0], 5090)
     assert taken("SIP/2.0/UDP phone.example;branch=z9hG4bK1", far)[1].remote == (CALLER[0], 5060)
+
+
+def test_18_2_2_without_received_it_goes_to_the_address_and_port_of_sent_by() -> None:
+    far = Flow("udp", CALLEE, (CALLER[0], 40000))
+    assert taken("SIP/2.0/UDP 192.0.2.1:5090;branch=z9hG4bK1", far)[1].remote == (CALLER[0], 5090)
+    assert taken("SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1", far)[1].remote == (CALLER[0], 5060)
 
 
 def test_18_2_2_over_a_reliable_transport_it_goes_back_on_the_connection() -> None:

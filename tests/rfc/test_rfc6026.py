@@ -59,6 +59,46 @@ def test_7_1_a_non_2xx_of_the_user_in_accepted_is_discarded() -> None:
     assert log.drain() == []
 
 
+def test_6_an_ack_without_the_cookie_is_passed_up_in_accepted() -> None:
+    old = "SIP/2.0/UDP 192.0.2.1:5060;branch=7"
+    log = lone()
+    log.layer.receive(received(via=old), IN, log.now)
+    event = of_type(log.drain(), RequestReceived)[0]
+    log.layer.respond(event.tx, response_to(event.request, 200, to_tag="b"), log.now)
+    log.drain()
+    log.layer.receive(received("ACK", via=old, to="Bob <sip:bob@biloxi.example>;tag=b"), IN, log.now)
+    assert [type(output) for output in log.drain()] == [AckReceived]
+    log.layer.receive(received(via=old), IN, log.now)
+    assert [type(output) for output in log.drain()] == [Absorbed]
+
+
+def test_7_1_a_repeated_invite_calls_forth_no_2xx_and_after_the_ack_nothing_does() -> None:
+    log = accepted()
+    log.layer.receive(received(), IN, log.now)
+    log.run(100.0)
+    assert not log.times("200 again")
+
+
+def test_7_1_8_8_a_transport_error_leaves_the_server_transaction_where_it_is() -> None:
+    log = accepted()
+    log.layer.transport_failed(IN, log.now)
+    assert log.drain() == []
+    log.layer.receive(received(), IN, log.now)
+    assert [type(output) for output in log.drain()] == [Absorbed]
+    log.run(100.0)
+    assert log.times("Terminated") == [32.0]
+
+
+def test_7_1_what_is_over_is_forgotten_in_that_instant() -> None:
+    log = accepted()
+    log.run(31.999)
+    assert log.layer.pending == 1
+    log.run(32.0)
+    assert log.layer.pending == 0
+    log.layer.receive(received(), IN, log.now)
+    assert summary(log.drain())[-1] == "RequestReceived"
+
+
 def dialled() -> tuple[Log, Request]:
     log = lone()
     log.layer.request(request(), OUT, CALLER, log.now)
@@ -76,6 +116,15 @@ def test_7_2_and_8_4_every_2xx_in_accepted_is_passed_up() -> None:
     ]
 
 
+def test_7_2_no_2xx_is_acknowledged_by_the_transaction_after_a_ring_either() -> None:
+    log, invite = dialled()
+    for status in (180, 200, 200):
+        log.layer.receive(answer(invite, status), OUT, log.now)
+    assert summary(log.drain()) == ["ResponseReceived"] * 3
+    log.run(100.0)
+    assert log.times("Terminated") == [32.0]
+
+
 def test_7_2_and_8_11_accepted_lasts_for_timer_m() -> None:
     log, invite = dialled()
     log.layer.receive(answer(invite, 200), OUT, log.now)
@@ -85,13 +134,13 @@ def test_7_2_and_8_11_accepted_lasts_for_timer_m() -> None:
     assert summary(log.drain()) == ["Stray"]
 
 
-def test_8_6_a_response_that_matches_no_transaction_is_not_acted_on() -> None:
+def test_7_2_8_9_a_response_that_matches_no_transaction_is_not_acted_on() -> None:
     log = lone()
     log.layer.receive(answer(received(), 200), OUT, log.now)
     assert summary(log.drain()) == ["Stray"]
 
 
-def test_8_7_a_provisional_or_refusal_after_the_2xx_is_not_passed_up() -> None:
+def test_8_4_a_provisional_or_refusal_after_the_2xx_is_not_passed_up() -> None:
     log, invite = dialled()
     log.layer.receive(answer(invite, 200), OUT, log.now)
     log.drain()

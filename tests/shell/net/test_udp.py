@@ -9,6 +9,7 @@ import pytest
 from sidecar.net.errors import StartError
 from sidecar.sip.endpoint import Endpoint
 from sidecar.sip.flow import Flow
+from sidecar.sip.message import parse
 from tests.shell.net.kit import LOOPBACK, listen, message, node
 
 
@@ -20,6 +21,18 @@ async def test_a_datagram_goes_there_and_back(host: str) -> None:
         assert (data, flow) == (message("one", "UDP"), theirs.flow_to(ours))
         theirs.transports.send(b"back", flow)
         assert await ours.inbox.get() == [(b"back", ours.flow_to(theirs))]
+
+
+async def test_the_largest_datagram_is_taken_whole() -> None:  # 18.1.1
+    async with node(listen("udp")) as ours, node(listen("udp")) as theirs:
+        bare = len(message("one", "UDP", body=b"x" * 60_000)) - 60_000
+        largest = message("one", "UDP", body=b"x" * (65_507 - bare))
+        ours.transports.send(largest, ours.flow_to(theirs))
+        ((data, _),) = await theirs.inbox.get()
+        assert (len(data), data) == (65_507, largest)
+    parsed = parse(largest)
+    assert parsed is not None
+    assert len(parsed.body) == 65_507 - bare
 
 
 @pytest.mark.parametrize("host", LOOPBACK.values(), ids=LOOPBACK)
