@@ -166,7 +166,7 @@ class Session:
             line.negotiated(fact.leg, rtp, description.rtcp, fact.signalling_host)
             if self._secured:
                 line.secure(fact.leg, fact.keys)
-        if description.index != self._measured_line or description.kind != "audio":
+        if description.index != self._measured_line or description.kind != "audio" or not description.port:
             return
         # RFC 3264 5.1: the payload types in a description are those that its author wants to receive, so the far party sends them.
         codecs = _codecs(description)

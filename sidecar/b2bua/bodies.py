@@ -107,7 +107,7 @@ class Bodies:
             rewritten = self._securing.told(description.rewrite(host, ports), other(leg), active, self.ports)
             described = [
                 MediaDescribed(self._call, leg, line, signalling_host, self._securing.keys(leg, line.index, self.ports.get(line.index)))
-                for line in active
+                for line in description.media
             ]
             self.said[other(leg)] = rewritten
             then(part.replace(rewritten), described, at)

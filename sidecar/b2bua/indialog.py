@@ -222,7 +222,11 @@ class InDialog(Refreshing):
             else:
                 relay(b"", (), at)
 
-        self.cross_body(response, far, relay, unusable, now)
+        if response.status < 300:
+            self.cross_body(response, far, relay, unusable, now)
+        else:
+            # RFC 3261 21.4.26: what a refusal describes is what would be acceptable, and answers no offer.
+            self.bodies.in_turn(lambda at: relay(response.body, (), at), now)
 
     def _await_ack(self, role: Crossing, now: Mono) -> None:
         waiting = AwaitedAck(role.leg, role.server, role.request.cseq.number, role.pair, role)

@@ -62,10 +62,11 @@ class Negotiating(Outgoing):
         return super().is_settled and not self.bodies.is_asking
 
     def tell_media(self, described: Sequence[MediaDescribed]) -> None:
-        """Tell the shell where media goes from now on, as far as that is new."""
+        """Tell the shell where media goes from now on, as far as that is new. Nobody need be told of a line that was never live."""
         for fact in described:
             key = (fact.leg, fact.line.index)
-            if not self.is_over and self.told.get(key) != fact:
+            known = self.told.get(key)
+            if not self.is_over and known != fact and (known is not None or fact.line.port):
                 self.told[key] = fact
                 self.emit(fact)
 

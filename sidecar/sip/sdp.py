@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import takewhile
 from types import MappingProxyType
 from typing import Literal
 
@@ -265,7 +266,7 @@ def _medium(index: int, lines: tuple[bytes, ...], session: _Level) -> MediaLine:
     level = _read_level(lines[1:])
     connection = level.connection or session.connection
     port, proto = int(head["port"]), _text(head["proto"])
-    if port and (connection is None or connection["multicast"]):
+    if port and (connection is None or connection["multicast"] or _is_group(_text(connection["address"]))):
         raise UnusableSdp(f"media line {index + 1} has no unicast address")
     address = _text(connection["address"]) if connection else ""
     formats = tuple(_text(word) for word in head["formats"].split())
@@ -406,14 +407,32 @@ def _is_null(host: str) -> bool:
     return _is_literal(host) and _is_unspecified(host)
 
 
+def _is_group(host: str) -> bool:
+    return _is_literal(host) and _is_multicast(host)
+
+
+@lru_cache(maxsize=4096)
+def _is_multicast(host: str) -> bool:
+    return ipaddress.ip_address(host).is_multicast
+
+
 @lru_cache(maxsize=4096)
 def _is_unspecified(host: str) -> bool:
     return ipaddress.ip_address(host).is_unspecified
 
 
 def refusal(offer: Sdp, host: str) -> bytes:
-    """The answer of `host`, an IP literal or a name, that takes none of an offer's media (RFC 3264 6: each line in its place, port 0)."""
+    """The answer of `host`, an IP literal or a name, that takes none of an offer's media.
+
+    RFC 3264 6: each line in its place with port 0, the times of the offer, an origin of our own.
+    """
     family = "IP6" if ":" in host else "IP4"
-    lines = ["v=0", f"o=- 0 0 IN {family} {host}", "s=-", f"c=IN {family} {host}", "t=0 0"]
+    lines = ["v=0", f"o=- 0 0 IN {family} {host}", "s=-", f"c=IN {family} {host}", *(_times(offer) or ["t=0 0"])]
     lines += [f"m={line.kind} 0 {line.proto} {' '.join(line.formats)}" for line in offer.media]
     return "".join(f"{line}\r\n" for line in lines).encode("utf-8", "surrogateescape")
+
+
+def _times(offer: Sdp) -> list[str]:
+    """The lines of a description that say when its session takes place."""
+    session = takewhile(lambda line: not line.startswith(b"m="), offer.lines)
+    return [_text(_content(line)) for line in session if line.startswith((b"t=", b"r=", b"z="))]
