@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import unquote as percent_decode
 
 from sidecar.clocks import Mono
 from sidecar.identity import hashes
@@ -64,6 +65,18 @@ def _same_resource(stated: str, uri: str) -> bool:
     return (one.user, one.host.lower()) == (other.user, other.host.lower())
 
 
+def _extended(value: str) -> str:
+    """The text of an ext-value in UTF-8 (RFC 5987 section 3.2.1); empty for one that cannot be read."""
+    charset, _, rest = value.partition("'")
+    _, quoted, escaped = rest.partition("'")
+    if charset.upper() != "UTF-8" or not quoted:
+        return ""
+    try:
+        return percent_decode(escaped, errors="strict")
+    except UnicodeDecodeError:
+        return ""
+
+
 @dataclass(slots=True)
 class DigestServer:
     """Challenges callers and checks what they answer. ACK and CANCEL must not be challenged (RFC 3261 section 22.1)."""
@@ -111,6 +124,9 @@ class DigestServer:
 
     def _check(self, given: AuthParams, request: Request, now: Mono) -> Verdict:
         values = {name: given.get(name) or "" for name in ("username", "nonce", "uri", "response", "nc", "cnonce", "qop")}
+        if (extended := given.raw.get("username*")) is not None:
+            # RFC 7616 3.4: whoever states both may mean either.
+            values["username"] = "" if "username" in given.raw else _extended(extended)
         missing = [name for name in ("username", "nonce", "uri", "response") if not values[name]]
         if missing:
             return Malformed(f"credentials without {' and '.join(missing)}")
