@@ -28,6 +28,7 @@ from sidecar.exports import Exports
 from sidecar.figures import Figures
 from sidecar.fleet.client import FleetClient
 from sidecar.fleet.configuration import Configuration
+from sidecar.measuring import Measuring
 from sidecar.native.forwarder import Forwarder, NoForwarder
 from sidecar.net.clock import mono
 from sidecar.net.dns import Resolver
@@ -59,17 +60,10 @@ GIL_SWITCH = 0.0002
 """Seconds: at every system call the relay gives the interpreter's lock away, and gets it back from the spool's thread within this time."""
 MEDIA_BETWEEN = 16
 """Packets that are forwarded before each SIP message: a burst of signalling holds media up no longer, nor a burst of media signalling."""
-ANALYSIS_PERIOD = 0.4
-"""Seconds between two looks of the analysis at what the tap holds."""
 GATHER_PERIOD = 0.1
 """Seconds between two looks at what the forwarding thread has copied: its ring, one for all calls, holds about a second of 300 of them."""
-ANALYSIS_SHARE = 32
-"""Calls that are looked at, or whose final figures are asked for, in one request: the other calls wait for its answer."""
 QUIET_PERIOD = 5.0
 """Seconds between two looks at whether the sidecar has nothing to do, and memory of the last calls to give back."""
-CONCLUDE_AFTER = 0.05
-"""Seconds from a call's end to its final figures: calls that end together share a request."""
-
 LAST_ANSWERS = 1.0
 """Seconds for the answers to control's orders, once the sidecar may stop: the drain itself is such an order."""
 
@@ -104,7 +98,7 @@ class Sidecar:
         self.ended: Counter[str] = Counter()
         self.figures = Figures()
         self._touched: dict[str, Session] = {}
-        self._unfinished: list[Session] = []
+        self._measuring = Measuring(self.sessions, self.analysis, self.figures, self._forget_when_closed)
         self._reread = asyncio.Event()
         self._pressure = Pressure(lambda: self.transports.waiting(), self._late)
 
@@ -152,7 +146,7 @@ class Sidecar:
             async with asyncio.TaskGroup() as tasks:
                 reporting = tasks.create_task(self.reporter.run(), name="reporter")
                 bringing = tasks.create_task(self.recordings.run(), name="recordings")
-                analysis = tasks.create_task(self._analyse(), name="analysis")
+                analysis = tasks.create_task(self._measuring.look(), name="analysis")
                 gathering = tasks.create_task(self._gather(), name="gathering")
                 tidying = tasks.create_task(self._tidy(), name="tidying")
                 watching = tasks.create_task(self._pressure.watch(), name="pressure")
@@ -410,8 +404,9 @@ class Sidecar:
                 self._session(fact.call).record(fact, now)
                 self._ended(fact)
             case e.Gone():
-                self._session(fact.call).record(fact, now)
-                self._forget_when_closed(fact.call)
+                session = self._session(fact.call)
+                session.record(fact, now)
+                self._forget_when_closed(session)
             case e.Replaces():
                 log.info("call takes the place of another", call=fact.call, header=fact.header, call_id=fact.call_id)
             case e.Dialled() | e.HopProven() | e.Learned() | e.Found() | e.Challenged() | e.Answered():
@@ -424,9 +419,8 @@ class Sidecar:
         self.ended[fact.reason] += 1
         self.figures.ended(session.started.route, session.started.kind, fact, session.talked_s)
         log.info("call ended", call=fact.call, status=fact.status, reason=fact.reason, ended_by=fact.ended_by, cause=fact.cause)
-        self._unfinished.append(session)
-        if len(self._unfinished) == 1:
-            self._tasks.create_task(self._conclude(), name="conclude")
+        if self._measuring.over(session):
+            self._tasks.create_task(self._measuring.conclude(), name="conclude")
 
     def _media_host(self, own: str, peer: str) -> str:
         """The host that the party at `peer` is told for media of ours at `own`."""
@@ -466,25 +460,7 @@ class Sidecar:
         self.engine.resolved(asked.token, found.targets, found.failure, mono())
         self._pump()
 
-    # -- analysis ----------------------------------------------------------------------------------------------------------------------
-
-    async def _analyse(self) -> None:
-        """Let every live call's packets be looked at."""
-        while True:
-            await asyncio.sleep(ANALYSIS_PERIOD)
-            live = [call for call, session in self.sessions.items() if session.ended is None]
-            for first in range(0, len(live), ANALYSIS_SHARE):
-                sessions = [
-                    s for call in live[first : first + ANALYSIS_SHARE] if (s := self.sessions.get(call)) is not None and s.ended is None
-                ]
-                work = [(session.call, taken) for session in sessions if (taken := session.work()) or session.audience]
-                for call, news in await self.analysis.look(work, mono()):
-                    if (session := self.sessions.get(call)) is not None:
-                        session.note(news.turns)
-                        session.audience.hear(news.audio)
-                for session in sessions:
-                    if session.call in self.analysis.lost:
-                        session.audience.end()
+    # -- in the background -------------------------------------------------------------------------------------------------------------
 
     async def _gather(self) -> None:
         """Give each call its own packets, however long the analysis takes over those that it has: there a call has room for ten seconds."""
@@ -502,26 +478,11 @@ class Sidecar:
                 seen = lingering
                 give_back()
 
-    async def _conclude(self) -> None:
-        """Final figures for the calls that have ended."""
-        await asyncio.sleep(CONCLUDE_AFTER)
-        sessions, self._unfinished = self._unfinished, []
-        await asyncio.gather(*(session.close_relay() for session in sessions))
-        for first in range(0, len(sessions), ANALYSIS_SHARE):  # hundreds at once could take longer than an answer may
-            share = sessions[first : first + ANALYSIS_SHARE]
-            figures = await self.analysis.finish([session.finished() for session in share])
-            for session, result in zip(share, figures, strict=True):
-                if result is not None:
-                    self.figures.measured(session.call, session.started.route, session.started.kind, result, session.relay_delays)
-                session.conclude(result)
-                self._forget_when_closed(session.call)
-
-    def _forget_when_closed(self, call: str) -> None:
-        session = self.sessions.get(call)
-        if session is not None and session.closed:
+    def _forget_when_closed(self, session: Session) -> None:
+        if session.closed:
             session.flush()
             self.tap_dropped += session.tap_dropped
-            del self.sessions[call]
+            del self.sessions[session.call]
             if not self.sessions:
                 self.idle.set()
 

@@ -59,6 +59,7 @@ class Connection:
         self._sent: dict[int, float] = {}
         self._orders: dict[str, asyncio.Task[None]] = {}
         self._heartbeat_s = 5.0
+        self._beats = 0
 
     async def settle(self, seconds: float) -> None:
         """Wait until every order that came is answered, but no longer than that."""
@@ -100,6 +101,7 @@ class Connection:
                         self._offset.add(left, message.received_us, message.replied_us, mono() * 1e6)
                 case wire.SnapshotSent():
                     reason = await self._host.take(message)
+                    await self._tell_state()  # whoever sees that a version is in force sees what is in it
                     await self._send(Applied(id=message.id, version=message.version, applied=reason is None, reason=reason))
                 case Command():
                     begun = self._orders[message.id] = asyncio.create_task(self._do(message), name=f"order {message.order.name}")
@@ -132,20 +134,21 @@ class Connection:
         await self._socket.send_str(message.model_dump_json())
 
     async def _beat(self) -> None:
-        n = 0
         while True:
-            n += 1
             self._news.clear()
-            state = self._hello().state
-            self._sent[n] = mono() * 1e6
-            while len(self._sent) > _MOST_SENT:
-                del self._sent[next(iter(self._sent))]
-            await self._send(Beat(n=n, sent_us=int(wall() * 1e6), state=state))
+            await self._tell_state()
             try:
-                async with asyncio.timeout(QUICK_S if n < QUICK_BEATS else self._heartbeat_s):
+                async with asyncio.timeout(QUICK_S if self._beats < QUICK_BEATS else self._heartbeat_s):
                     await self._news.wait()
             except TimeoutError:
                 continue  # no news: the beat is due all the same
+
+    async def _tell_state(self) -> None:
+        self._beats += 1
+        self._sent[self._beats] = mono() * 1e6
+        while len(self._sent) > _MOST_SENT:
+            del self._sent[next(iter(self._sent))]
+        await self._send(Beat(n=self._beats, sent_us=int(wall() * 1e6), state=self._hello().state))
 
     # -- orders ------------------------------------------------------------------------------------------------------------------------
 
