@@ -331,8 +331,9 @@ class Call(Attempting):
             self.board.wake_at(self, due)
 
     def on_time(self, now: Mono) -> None:
-        """A session timer is due, a reliable response has to be repeated, or the ring limit has come."""
+        """A session timer is due, a reliable response has to be repeated, or the ring limit of an INVITE has come."""
         if self.state == "answered":
+            self.on_reinvites(now)
             self.on_timers(now)
         elif self.state == "ended":
             self.transfers.on_time(now)
@@ -352,7 +353,7 @@ class Call(Attempting):
     def next_deadline(self) -> Mono | None:
         """When `on_time` wants to be called; once the call is over, only for who is still to hear of a transfer."""
         if self.state == "answered":
-            return self.timers_due()
+            return min((due for due in (self.timers_due(), *self.reinvites_due()) if due is not None), default=None)
         if self.state == "ended":
             return self.transfers.until if self.transfers.is_open else None
         due = [] if self._valid is None else [Mono(self._began + self._valid)]

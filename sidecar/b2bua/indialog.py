@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from sidecar.b2bua import outcome as o
 from sidecar.b2bua.crossing import crossing, crossing_answer, crossing_cancel, warning
 from sidecar.b2bua.effects import Leg, MediaDescribed, other
+from sidecar.b2bua.ending import reason_of
 from sidecar.b2bua.legs import AwaitedAck, Crossing, Dialling, Own, Pair
 from sidecar.b2bua.outgoing import TARGET_REFRESH
 from sidecar.b2bua.refresh import Refreshing
@@ -138,6 +139,7 @@ class InDialog(Refreshing):
             self.preauthorise(far, outgoing)
             role.outgoing, role.offered = outgoing, described
             self.send_request(far, pair.of(far), outgoing, role, at)
+            self._wait_for(role, at)
 
         def unusable(outcome: o.Outcome, at: Mono) -> None:
             self.answer(leg, tx, request, outcome.status, at, [warning(outcome.cause), *outcome.headers])
@@ -166,6 +168,24 @@ class InDialog(Refreshing):
                 return f"{parts[0]} {left.cseq}"
         return value
 
+    def _wait_for(self, role: Crossing, now: Mono) -> None:
+        """16.6, timer C: an INVITE, and each provisional response to it, begins the wait for its final response."""
+        if role.request.method == "INVITE":
+            role.until = Mono(now + self.board.ring_limit)
+            self.rearm()
+
+    def reinvites_due(self) -> list[Mono]:
+        """When `on_reinvites` is due."""
+        return [role.until for role in self.clients.values() if isinstance(role, Crossing) and role.until is not None]
+
+    def on_reinvites(self, now: Mono) -> None:
+        """16.8: an INVITE that rang for too long is cancelled; whoever asked hears the 487, or 408 if not even that comes."""
+        for client, role in list(self.clients.items()):
+            if isinstance(role, Crossing) and role.until is not None and now >= role.until:
+                role.until = None
+                gone = o.peer_gone("agent" if role.leg == "A" else "caller", role.request.method)
+                self.board.layer.cancel(client, now, [reason_of(gone)])
+
     def on_crossing_cancel(self, server: TxId, cancel: Request, now: Mono) -> None:
         """CANCEL of a re-INVITE crosses; the far side's 487 comes back the same way."""
         for client, role in self.clients.items():
@@ -181,6 +201,11 @@ class InDialog(Refreshing):
             self.board.layer.resend(role.ack.data, role.ack.flow)
             return
         invite = role.request.method == "INVITE"
+        if response.status >= 200 and role.until is not None:
+            role.until = None
+            self.rearm()  # a session timer that comes later may be all that is left
+        elif response.status > 100 and role.until is not None:
+            self._wait_for(role, now)
         if again or response.status == 100 or (response.status < 200 and not invite):
             return  # RFC 4320 4.1: no provisional response but 100 to anything but INVITE
         if response.status == 408 and not invite:
@@ -295,4 +320,6 @@ class InDialog(Refreshing):
         else:
             role.request = again
         self.send_request(leg, dialog, again, role, now)
+        if isinstance(role, Crossing):
+            self._wait_for(role, now)
         return True

@@ -109,6 +109,9 @@ class Crossing:
     before: Negotiated | None = None
     """What was agreed when the offer came, to return to when it is refused (RFC 3261 14.1)."""
 
+    until: Mono | None = None
+    """Until when an INVITE may go without a final response (16.6, timer C)."""
+
     @property
     def is_open(self) -> bool:
         """No final answer that we have dealt with."""

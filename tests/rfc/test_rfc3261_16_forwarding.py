@@ -8,7 +8,8 @@ import pytest
 
 from sidecar.b2bua import effects as e
 from sidecar.clocks import Addr
-from sidecar.sip.message import Response
+from sidecar.identity.digest import Credentials
+from sidecar.sip.message import Request, Response
 from sidecar.sip.targets import Target
 from tests.core.b2bua.harness import ANSWER, EDGE, OFFER, Bench, Party
 
@@ -45,6 +46,13 @@ def test_16_3_5_proxy_require_of_an_invite_is_refused_with_420_and_what_is_unsup
     assert refused.headers.all("Unsupported") == ["privacy, x-own, x-more"]
     bench.caller.ack(sent, refused)
     bench.edge.hears_nothing()
+
+
+def test_16_3_5_proxy_require_of_what_ends_here_is_refused_beside_require(bench: Bench) -> None:
+    lines = [("Via", bench.caller.via()), ("Max-Forwards", "70"), ("From", "<sip:a@x>;tag=1"), ("To", "<sip:b@y>"), ("Call-ID", "o")]
+    asked = [("CSeq", "1 OPTIONS"), ("Require", "x-a"), ("Proxy-Require", "x-b")]
+    bench.caller.send(Request("OPTIONS", "sip:192.0.2.1", [*lines, *asked]))
+    assert bench.caller.response(420).headers.all("Unsupported") == ["x-a, x-b"]
 
 
 @pytest.mark.parametrize("method", ["INVITE", "INFO", "UPDATE"])
@@ -251,3 +259,42 @@ def test_16_6_11_timer_c_is_longer_than_three_minutes(bench: Bench) -> None:
     bench.edge.request("ACK")
     bench.hang_up(bench.caller)
     assert bench.fact(e.Ended).reason == "completed"
+
+
+@pytest.mark.parametrize("challenged", [False, True])
+def test_16_6_11_timer_c_watches_a_reinvite_too_and_begins_anew_with_each_provisional(make: Make, challenged: bool) -> None:
+    bench = make(credentials=Credentials("user", "secret"))
+    bench.answered()
+    asked = bench.caller.ask("INVITE", body=OFFER)
+    got = bench.edge.request("INVITE")
+    if challenged:
+        bench.edge.reply(got, 401, headers=[("WWW-Authenticate", 'Digest realm="x", nonce="n", qop="auth"')])
+        bench.edge.request("ACK")
+        got = bench.edge.request("INVITE")
+    bench.edge.reply(got, 100)
+    bench.run(181.0)
+    bench.edge.reply(got, 183)
+    bench.caller.response(183)
+    bench.run(181.0)
+    assert (bench.edge.inbox, bench.caller.inbox) == ([], [])
+    bench.edge.reply(bench.edge.request("CANCEL", within=60.0), 200)
+    bench.edge.reply(got, 487)
+    bench.edge.request("ACK")
+    bench.caller.ack(asked, bench.caller.response(487))
+    bench.caller.ask("INVITE", body=OFFER)
+    bench.edge.reply(bench.edge.request("INVITE"), 200, body=ANSWER)
+    bench.caller.ack(bench.caller.asked, bench.caller.response(200))
+    bench.edge.request("ACK")
+    bench.hang_up(bench.caller)
+
+
+@pytest.mark.parametrize("who", ["caller", "edge"])
+def test_16_8_a_reinvite_that_outlasts_its_cancel_is_answered_408(bench: Bench, who: str) -> None:
+    bench.answered()
+    asks, answers = (bench.caller, bench.edge) if who == "caller" else (bench.edge, bench.caller)
+    asked = asks.ask("INVITE", body=OFFER)
+    answers.reply(answers.request("INVITE"), 100)
+    answers.reply(answers.request("CANCEL", within=300.0), 200)
+    asks.ack(asked, asks.response(408, within=40.0))
+    for party in (asks, answers):
+        party.reply(party.request("BYE"), 200)

@@ -70,6 +70,21 @@ def test_four_refreshes_cross_and_the_call_lives_on(bench: Bench, who: str, meth
     assert ended(bench)[1] == "completed"
 
 
+def test_a_refresh_agreed_while_a_reinvite_rings_is_made_though_that_is_refused(bench: Bench) -> None:
+    up(bench, [TIMER, ALL, ("Session-Expires", "1800;refresher=uas")], [])
+    for _ in range(2):
+        refresh = bench.caller.request("UPDATE", within=901.0)
+        asked = bench.caller.ask("INVITE", body=OFFER)
+        got = bench.edge.request("INVITE")
+        bench.edge.reply(got, 100)
+        bench.caller.reply(refresh, 200, headers=[("Require", "timer"), ("Session-Expires", "1800;refresher=uac")])
+        bench.run(1.0)
+        bench.edge.reply(got, 488)
+        bench.edge.request("ACK")
+        bench.caller.ack(asked, bench.caller.response(488))
+    bench.hang_up(bench.caller)
+
+
 def test_a_session_that_nobody_refreshes_is_ended_a_little_before_it_is_over(bench: Bench) -> None:
     up(bench, [TIMER, ("Session-Expires", "1800")], [("Require", "timer"), ("Session-Expires", "1800;refresher=uac")])
     bench.run(1767.0)
