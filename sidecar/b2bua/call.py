@@ -18,10 +18,10 @@ from sidecar.b2bua.effects import Answered, Ended, Found, HopProven, Learned, Le
 from sidecar.b2bua.ending import reason_of
 from sidecar.b2bua.legs import AwaitedAck, Crossing, Dialling, Goodbye, Own, Pair, Role, Stopwatch
 from sidecar.b2bua.negotiation import State
-from sidecar.b2bua.reliable import Receipts, Sender
+from sidecar.b2bua.reliable import REL, Receipts, Sender
 from sidecar.b2bua.replaces import key_in
 from sidecar.b2bua.routes import Route
-from sidecar.b2bua.session_timer import REFRESHING, LegTimer
+from sidecar.b2bua.session_timer import REFRESHING, LegTimer, offers
 from sidecar.b2bua.switchboard import Switchboard
 from sidecar.b2bua.transfers import Transfers
 from sidecar.b2bua.ways import dialled_from_itself
@@ -157,10 +157,14 @@ class Call(Attempting):
         if response.status == 100:
             return
         self._ring_until(now)
+        standing = self.receipts.take(response)
+        if standing == "early" or (standing == "again" and not offers(self.invite.headers, REL)):
+            return
         self.learn(learned(response.headers))
 
-        def relay(body: bytes, described: Sequence[MediaDescribed], at: Mono) -> None:
+        def relay(body: bytes, all_described: Sequence[MediaDescribed], at: Mono) -> None:
             if self.state == "setup":
+                described = all_described if standing == "next" else ()
                 self.tell_media(described)
                 # 12.1: without a To-tag there is no dialog yet.
                 pair = self._pair(role, response, described) if response.to_tag else None

@@ -15,10 +15,10 @@ from sidecar.b2bua.ending import reason_of
 from sidecar.b2bua.legs import AwaitedAck, Crossing, Dialling, Own, Pair
 from sidecar.b2bua.outgoing import TARGET_REFRESH
 from sidecar.b2bua.refresh import Refreshing
-from sidecar.b2bua.reliable import has_offer
+from sidecar.b2bua.reliable import Receipts, has_offer
 from sidecar.b2bua.replaces import in_refer_to, translate_headers
 from sidecar.b2bua.routes import Route
-from sidecar.b2bua.session_timer import REFRESHING
+from sidecar.b2bua.session_timer import REFRESHING, expires_of
 from sidecar.clocks import Mono
 from sidecar.identity.digest import Refusal
 from sidecar.identity.learned import replaced
@@ -213,10 +213,13 @@ class InDialog(Refreshing):
             return
         if response.status in (401, 407) and self._retry_with_credentials(tx, role, response, now):
             return
+        if response.status == 422 and self._retry_with_interval(tx, role, response, now):
+            return
+        standing = role.receipts.take(response) if response.status < 200 else "next"
+        if standing == "early":
+            return
         far = other(role.leg)
         success = response.status // 100 == 2
-        if response.status == 422:
-            self.note_minimum(far, response.headers)
         if response.status >= 200:
             self.learn_nonce(far, response)
             if not (success and invite):
@@ -229,7 +232,8 @@ class InDialog(Refreshing):
                 self.transfers.told(role.leg, role.request)
         role.pair.of(far).refresh(response)
 
-        def relay(body: bytes, described: Sequence[MediaDescribed], at: Mono) -> None:
+        def relay(body: bytes, all_described: Sequence[MediaDescribed], at: Mono) -> None:
+            described = all_described if standing == "next" else ()
             headers = crossing_answer(response, body=body)
             if success and role.request.method in REFRESHING:
                 headers = self.agree_timers(role.leg, role.request, role.outgoing, response, headers, at)
@@ -301,20 +305,42 @@ class InDialog(Refreshing):
         else:
             del self.clients[tx]
 
+    def _retry_with_interval(self, tx: TxId, role: Crossing, response: Response, now: Mono) -> bool:
+        """RFC 4028 7.3: a request whose session timer was ours alone is sent once more with what its recipient asks for at least."""
+        far, request = other(role.leg), role.outgoing
+        self.note_minimum(far, response.headers)
+        asked = expires_of(request.headers) if request is not None else None
+        if request is None or asked is None or expires_of(role.request.headers) is not None or self.minimums.get(far, 0) <= asked.seconds:
+            return False
+        again = request.copy()
+        for name in ("Via", "Session-Expires", "Authorization", "Proxy-Authorization"):
+            again.headers.remove(name)
+        self.carry_timer(far, again)
+        self.preauthorise(far, again)
+        self._send_again(tx, role, again, now)
+        return True
+
     def _retry_with_credentials(self, tx: TxId, role: Crossing | Own, response: Response, now: Mono) -> bool:
         """Send a challenged request once more. 22.2: as a new request of the dialog, with the next CSeq number."""
         leg = other(role.leg) if isinstance(role, Crossing) else role.leg
-        dialog = role.pair.of(leg) if isinstance(role, Crossing) else role.dialog
         request = role.outgoing if isinstance(role, Crossing) else role.request
         if request is None:
             return False
         again = self.authorise(leg, request, response)
         if isinstance(again, Refusal):
             return False
+        self._send_again(tx, role, again, now)
+        return True
+
+    def _send_again(self, tx: TxId, role: Crossing | Own, again: Request, now: Mono) -> None:
+        """A request of a dialog in another form, as a new one with the next number (22.2)."""
+        leg = other(role.leg) if isinstance(role, Crossing) else role.leg
+        dialog = role.pair.of(leg) if isinstance(role, Crossing) else role.dialog
         del self.clients[tx]
-        again.headers.set("CSeq", f"{dialog.next_cseq()} {request.method}")
+        again.headers.set("CSeq", f"{dialog.next_cseq()} {again.method}")
         if isinstance(role, Crossing):
             role.outgoing = again
+            role.receipts = Receipts()
             if again.method == "REFER":
                 self.transfers.crossed(role.leg, role.request.cseq.number, again.cseq.number)
         else:
@@ -322,4 +348,3 @@ class InDialog(Refreshing):
         self.send_request(leg, dialog, again, role, now)
         if isinstance(role, Crossing):
             self._wait_for(role, now)
-        return True

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sidecar.b2bua.effects import Leg, MediaDescribed, SetupTimings
+from sidecar.b2bua.reliable import Receipts
 from sidecar.clocks import Mono
 from sidecar.sip.dialog import Dialog
 from sidecar.sip.flow import Flow
@@ -106,6 +107,8 @@ class Crossing:
     """As in `Dialling`."""
     others: list[Flow] = field(default_factory=list)
     """Where else its next hop is served, in the order to try (RFC 3263 4.3)."""
+    receipts: Receipts = field(default_factory=Receipts)
+    """Of an INVITE."""
     before: Negotiated | None = None
     """What was agreed when the offer came, to return to when it is refused (RFC 3261 14.1)."""
 

@@ -76,8 +76,6 @@ class Progress(InDialog):
                 self.send_reliably(sender.offer(self._answer_of(pair, response, headers, body), now), now)
             return
         if rseq is not None and pair is not None:
-            if not self.receipts.take(pair.b.remote_tag, rseq):
-                return
             prack = pair.b.request("PRACK", headers=[("RAck", f"{rseq} {role.request.cseq}")])
             self.preauthorise("B", prack)
             self.send_request("B", pair.b, prack, Own("B", pair.b, prack), now)

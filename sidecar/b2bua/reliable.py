@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from sidecar.b2bua.session_timer import lists
 from sidecar.clocks import Mono
@@ -18,6 +18,7 @@ from sidecar.sip.multipart import find_sdp
 from sidecar.sip.timing import Timing
 
 REL: Final = "100rel"
+Standing = Literal["next", "again", "early"]
 START: Final = Mono(0.0)
 _RSEQ = re.compile(r"[0-9]{1,10}")
 
@@ -33,16 +34,20 @@ def rseq_of(response: Response) -> int | None:
 
 @dataclass(slots=True, eq=False)
 class Receipts:
-    """Which reliable responses of the edge we have acknowledged: the number of the last one, by To-tag."""
+    """Which reliable responses to an INVITE have come in order: the number of the last one, by To-tag."""
 
     last: dict[str, int] = field(default_factory=dict)
 
-    def take(self, tag: str, rseq: int) -> bool:
-        """Whether this one is next in its dialog. A repeated one has its PRACK under way; one behind a gap is not processed (4)."""
-        if tag in self.last and rseq != self.last[tag] + 1:
-            return False
+    def take(self, response: Response) -> Standing:
+        """Where a provisional response stands in its dialog. A repeated one is not processed again, one behind a gap not at all (4)."""
+        rseq, tag = rseq_of(response), response.to_tag
+        if rseq is None or not tag:
+            return "next"
+        following = self.last.get(tag, rseq - 1) + 1
+        if rseq != following:
+            return "again" if rseq < following else "early"
         self.last[tag] = rseq
-        return True
+        return "next"
 
 
 @dataclass(slots=True, eq=False)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from sidecar.b2bua import effects as e
 from sidecar.identity.digest import Credentials
+from sidecar.sip.dialog import Dialog
 from sidecar.sip.message import Request, Response, response_to
-from tests.core.b2bua.harness import ANSWER, Bench
+from tests.core.b2bua.harness import ANSWER, OFFER, Bench
 from tests.core.b2bua.types import Make
 
 RELIABLE = [("Require", "100rel"), ("RSeq", "41")]
@@ -225,3 +227,65 @@ def test_rfc3262_7_1_a_number_that_is_none_makes_no_reliable_response(bench: Ben
     assert ("Require" in heard.headers, "RSeq" in heard.headers) == (False, False)
     bench.edge.hears_nothing()
     finish(bench, sent, got)
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_rfc3262_4_what_is_behind_a_gap_or_comes_again_moves_no_media(bench: Bench, knows: bool) -> None:
+    """Whether the PRACKs are the caller's or ours. What the edge repeats for want of a caller's PRACK goes on to the caller."""
+
+    def progress(number: int, port: bytes) -> None:
+        headers = [("Require", "100rel"), ("RSeq", str(number))]
+        bench.edge.reply(got, 183, headers=headers, body=ANSWER.replace(b"6000", port))
+
+    def acknowledged(number: int) -> None:
+        heard = bench.caller.response(183)
+        if knows:
+            assert rseq(heard) == number
+            bench.caller.join(sent, heard)
+            counts.append(bench.caller.dialog)
+            bench.caller.dialog = counts[0]
+            bench.caller.ask("PRACK", headers=[("RAck", f"{number} 17 INVITE")])
+        ours = bench.edge.request("PRACK")
+        assert ours.headers.get("RAck") == f"{number} {got.cseq}"
+        bench.edge.reply(ours, 200)
+        if knows:
+            bench.caller.response(200)
+
+    counts: list[Dialog | None] = []
+    sent = bench.invite(headers=[("Supported", "100rel")] if knows else [])
+    got = bench.edge.request("INVITE")
+    progress(41, b"6100")
+    acknowledged(41)
+    progress(43, b"6300")
+    bench.edge.hears_nothing()
+    bench.caller.hears_nothing()
+    progress(42, b"6200")
+    acknowledged(42)
+    progress(41, b"6100")
+    bench.edge.hears_nothing()
+    assert [rseq(heard.message) for heard in bench.caller.inbox if isinstance(heard.message, Response)] == ([41] if knows else [])
+    bench.caller.inbox.clear()
+    assert [fact.line.port for fact in bench.facts(e.MediaDescribed) if fact.leg == "B"] == [6100, 6200]
+    bench.edge.reply(got, 200)
+    bench.caller.ack(sent, bench.caller.response(200))
+    bench.edge.request("ACK")
+    bench.hang_up(bench.edge)
+
+
+def test_rfc3262_4_the_same_holds_within_a_reinvite(bench: Bench) -> None:
+    bench.answered()
+    told = len(bench.facts(e.MediaDescribed))
+    asked = bench.caller.ask("INVITE", headers=[("Supported", "100rel")], body=OFFER)
+    got = bench.edge.request("INVITE")
+    for number, port in ((7, b"6100"), (9, b"6300"), (8, b"6200"), (7, b"6100")):
+        headers = [("Require", "100rel"), ("RSeq", str(number))]
+        bench.edge.reply(got, 183, headers=headers, body=ANSWER.replace(b"6000", port))
+        if number == 9:
+            bench.caller.hears_nothing()
+        else:
+            assert rseq(bench.caller.response(183)) == number
+    assert [fact.line.port for fact in bench.facts(e.MediaDescribed)[told:]] == [6100, 6200]
+    bench.edge.reply(got, 200)
+    bench.caller.ack(asked, bench.caller.response(200))
+    bench.edge.request("ACK")
+    bench.hang_up(bench.caller)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.b2bua import effects as e
+from sidecar.identity.digest import Credentials
 from sidecar.sip.message import Request, Response
 from tests.core.b2bua.harness import ANSWER, OFFER, Bench
 from tests.core.b2bua.types import Make
@@ -65,9 +66,6 @@ def test_rfc4028_7_4_a_422_to_a_request_that_carried_our_timer_counts_too(make: 
     asked = bench.caller.asked
     bench.edge.reply(bench.edge.request("INVITE"), 422, headers=[("Min-SE", "900")])
     bench.edge.request("ACK")
-    bench.caller.ack(asked, bench.caller.response(422))
-    bench.caller.ask("INVITE", body=OFFER)
-    asked = bench.caller.asked
     got = bench.edge.request("INVITE")
     assert (got.headers.get("Session-Expires"), got.headers.all("Min-SE")) == ("900;refresher=uac", ["900"])
     bench.edge.reply(got, 200, headers=[("Session-Expires", "900;refresher=uac")], body=ANSWER)
@@ -111,4 +109,66 @@ def test_rfc4028_10_a_refused_refresh_does_not_prolong_the_session(bench: Bench)
 def test_rfc4028_4_any_interval_above_ninety_seconds_is_handled(bench: Bench, interval: str) -> None:
     _, answer = up(bench, [TIMER, ALL, ("Session-Expires", f"{interval};refresher=uas")], [])
     assert answer.headers.get("Session-Expires") == f"{interval};refresher=uas"
+    bench.hang_up(bench.caller)
+
+
+@pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
+def test_rfc4028_7_3_a_422_to_a_timer_that_we_added_is_not_the_callers(make: Make, method: str) -> None:
+    """The caller knows no timers and asked for none: its request is made again with the larger interval."""
+    bench = make(session_interval=600)
+    up(bench, [], [ALL, ("Session-Expires", "600;refresher=uac")])
+    asked = bench.caller.ask(method, body=OFFER)
+    first = bench.edge.request(method)
+    bench.edge.reply(first, 422, headers=[("Min-SE", "900")])
+    if method == "INVITE":
+        bench.edge.request("ACK")
+    again = bench.edge.request(method)
+    assert (again.headers.all("Session-Expires"), again.headers.all("Min-SE")) == (["900;refresher=uac"], ["900"])
+    assert (again.cseq.number, again.body, again.call_id) == (first.cseq.number + 1, first.body, first.call_id)
+    bench.edge.reply(again, 200, headers=[("Session-Expires", "900;refresher=uac")], body=ANSWER)
+    answer = bench.caller.response(200)
+    assert "Session-Expires" not in answer.headers
+    if method == "INVITE":
+        bench.caller.ack(asked, answer)
+        bench.edge.request("ACK")
+    bench.hang_up(bench.caller)
+
+
+def test_rfc4028_7_3_it_is_made_again_with_credentials_of_its_own(make: Make) -> None:
+    bench = make(session_interval=600, credentials=Credentials("sidecar", "secret"))
+    sent = bench.invite()
+    challenge = [("WWW-Authenticate", 'Digest realm="edge", nonce="n1", qop="auth"')]
+    bench.edge.reply(bench.edge.request("INVITE"), 401, headers=challenge)
+    bench.edge.request("ACK")
+    bench.edge.reply(bench.edge.request("INVITE"), 200, headers=[ALL, ("Session-Expires", "600;refresher=uac")], body=ANSWER)
+    bench.caller.ack(sent, bench.caller.response(200))
+    bench.edge.request("ACK")
+    bench.caller.ask("UPDATE")
+    first = bench.edge.request("UPDATE")
+    bench.edge.reply(first, 422, headers=[("Min-SE", "900")])
+    again = bench.edge.request("UPDATE")
+    counts = [[value.rpartition("nc=")[2] for value in request.headers.all("Authorization")] for request in (first, again)]
+    assert counts == [["00000002"], ["00000003"]]
+    bench.edge.reply(again, 200, headers=[("Session-Expires", "900;refresher=uac")])
+    bench.caller.response(200)
+    bench.hang_up(bench.caller)
+
+
+@pytest.mark.parametrize("stated", ["600", "x"])
+def test_rfc4028_7_3_a_422_that_asks_for_nothing_more_goes_back(make: Make, stated: str) -> None:
+    bench = make(session_interval=600)
+    up(bench, [], [ALL, ("Session-Expires", "600;refresher=uac")])
+    bench.caller.ask("UPDATE", body=OFFER)
+    bench.edge.reply(bench.edge.request("UPDATE"), 422, headers=[("Min-SE", stated)])
+    bench.caller.response(422)
+    bench.edge.hears_nothing()
+    bench.hang_up(bench.caller)
+
+
+def test_rfc4028_7_3_a_422_to_the_callers_own_timer_is_the_callers(bench: Bench) -> None:
+    up(bench, [TIMER, ("Session-Expires", "600")], [("Require", "timer"), ("Session-Expires", "600;refresher=uac")])
+    bench.caller.ask("UPDATE", headers=[TIMER, ("Session-Expires", "600;refresher=uac")])
+    bench.edge.reply(bench.edge.request("UPDATE"), 422, headers=[("Min-SE", "900")])
+    assert bench.caller.response(422).headers.get("Min-SE") == "900"
+    bench.edge.hears_nothing()
     bench.hang_up(bench.caller)
