@@ -176,7 +176,7 @@ class Call(Attempting):
     def _success(self, role: Dialling, response: Response, again: bool, now: Mono) -> None:
         tag = response.to_tag or ""
         if (ack := role.acks.get(tag)) is not None:
-            self.board.layer.resend(ack.data, ack.flow)
+            self.repeat_ack(ack, now)
             return
         if again:
             return  # the caller has not acknowledged yet; its ACK will cross

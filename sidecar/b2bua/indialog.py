@@ -198,7 +198,7 @@ class InDialog(Refreshing):
     def on_crossing_response(self, tx: TxId, role: Crossing, response: Response, again: bool, now: Mono) -> None:
         """The far leg's answer to a request that crossed goes back to where the request came from."""
         if role.ack is not None:
-            self.board.layer.resend(role.ack.data, role.ack.flow)
+            self.repeat_ack(role.ack, now)
             return
         invite = role.request.method == "INVITE"
         if response.status >= 200 and role.until is not None:
@@ -294,7 +294,7 @@ class InDialog(Refreshing):
     def on_own_response(self, tx: TxId, role: Own, response: Response, now: Mono) -> None:
         """The answer to a BYE, a PRACK or a refresh of ours."""
         if role.ack is not None:
-            self.board.layer.resend(role.ack.data, role.ack.flow)
+            self.repeat_ack(role.ack, now)
             return
         if response.status < 200 or not role.is_open:
             return

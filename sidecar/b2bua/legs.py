@@ -60,12 +60,15 @@ class Pair:
         return self.a if leg == "A" else self.b
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SentAck:
     """An ACK to a 2xx as it left, to be sent again when the 2xx comes again."""
 
+    request: Request
     data: bytes
     flow: Flow
+    otherwise: Flow | None
+    """As in `Dialling`."""
 
 
 @dataclass(slots=True, eq=False)

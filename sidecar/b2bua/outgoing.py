@@ -162,13 +162,22 @@ class Outgoing(Member):
             kept = required_of(invite, headers) if body is not None else [*headers, *([_SDP] if answer else [])]
             # 22.1: the ACK repeats the credentials of its INVITE, because it cannot be challenged.
             ack = dialog.ack(invite.cseq.number, headers=[*kept, *self.digest[leg].sent("INVITE")], body=answer)
-            sent = SentAck(self.board.layer.send_ack(ack, flow, self.board.advertised(flow), at), flow)
+            flow, otherwise = self.board.ways.sized(flow, ack, at)
+            sent = SentAck(ack, self.board.layer.send_ack(ack, flow, self.board.advertised(flow), at), flow, otherwise)
             if isinstance(role, Dialling):
                 role.acks[dialog.remote_tag] = sent
             else:
                 role.ack = sent
 
         self._locate_within(leg, dialog, located, now)
+
+    def repeat_ack(self, sent: SentAck, now: Mono) -> None:
+        """The 2xx came again: the same octets, or by UDP after all what went by TCP for its size, since no transaction tells of a refusal."""
+        if sent.otherwise is None:
+            self.board.layer.resend(sent.data, sent.flow)
+            return
+        sent.flow, sent.otherwise = sent.otherwise, None
+        sent.data = self.board.layer.send_ack(sent.request, sent.flow, self.board.advertised(sent.flow), now)
 
     def send_bye(self, leg: Leg, dialog: Dialog, goodbye: Goodbye, now: Mono) -> None:
         """End the dialog on one leg."""

@@ -10,6 +10,7 @@ from sidecar.sip.events import Absorbed, RequestReceived
 from sidecar.sip.flow import Flow
 from sidecar.sip.layer import TransactionLayer
 from sidecar.sip.message import parse
+from tests.core.b2bua.harness import ANSWER, OFFER, Bench
 from tests.support.ids import SeqIds
 from tests.support.sip import CALLEE, CALLER, IN, OUT, answer, of_type, parsed_request, received, request, sends, summary
 
@@ -27,6 +28,23 @@ def test_18_1_1_the_via_names_transport_and_sent_by() -> None:
     layer = TransactionLayer(SeqIds())
     layer.request(request(), OUT, ("sidecar.example", 5070), NOW)
     assert sends(layer.take())[0].data.split(b"\r\n")[1].startswith(b"Via: SIP/2.0/UDP sidecar.example:5070;")
+
+
+def test_18_1_1_an_ack_too_long_for_a_datagram_goes_by_tcp_and_by_udp_when_its_2xx_comes_again() -> None:
+    bench = Bench()
+    sent = bench.invite(body=b"")
+    got = bench.edge.request("INVITE")
+    answered = bench.edge.reply(got, 200, body=OFFER)
+    long = ANSWER + b"".join(b"a=x-%d:%s\r\n" % (n, b"y" * 60) for n in range(20))
+    bench.caller.ack(sent, bench.caller.response(200), body=long)
+    first = bench.edge.request("ACK")
+    assert (len(first.body) > 1300, first.via.transport) == (True, "TCP")
+    for _ in range(2):
+        bench.edge.send(answered)
+        again = bench.edge.request("ACK")
+        assert (again.via.transport, again.body, again.cseq) == ("UDP", first.body, first.cseq)
+    bench.hang_up(bench.caller)
+    bench.over()
 
 
 def test_18_1_1_a_response_is_taken_by_whatever_connection_it_comes() -> None:

@@ -122,11 +122,13 @@ def test_20_10_20_20_an_address_leaves_in_angle_brackets(bench: Bench, from_: st
     bench.caller.ack(sent, bench.caller.response(486))
 
 
-def test_20_5_allow_lists_every_method_that_is_served_ack_and_cancel_too(bench: Bench) -> None:
+def test_20_5_20_37_allow_lists_every_method_and_supported_every_option_that_is_served(bench: Bench) -> None:
     lines = [("Via", bench.caller.via()), ("Max-Forwards", "70"), ("From", "<sip:a@x>;tag=1"), ("To", "<sip:b@y>"), ("Call-ID", "o")]
     bench.caller.send(Request("OPTIONS", "sip:192.0.2.1", [*lines, ("CSeq", "1 OPTIONS")]))
+    answer = bench.caller.response(200)
     served = {"INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "PRACK", "UPDATE", "INFO", "MESSAGE", "REFER", "NOTIFY", "SUBSCRIBE"}
-    assert set(bench.caller.response(200).headers.values("Allow")) == served
+    assert set(answer.headers.values("Allow")) == served
+    assert set(answer.headers.values("Supported")) == {"100rel", "replaces", "timer"}
 
 
 def test_20_7_20_28_credentials_for_two_realms_are_two_header_lines(make: Make) -> None:
