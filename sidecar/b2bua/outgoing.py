@@ -172,7 +172,10 @@ class Outgoing(Member):
         self._locate_within(leg, dialog, located, now)
 
     def repeat_ack(self, sent: SentAck, now: Mono) -> None:
-        """The 2xx came again: the same octets, or by UDP after all what went by TCP for its size, since no transaction tells of a refusal."""
+        """The 2xx came again: so do the octets of its ACK.
+
+        What went by TCP for its size goes by UDP after all, because no transaction would tell that TCP was refused.
+        """
         if sent.otherwise is None:
             self.board.layer.resend(sent.data, sent.flow)
             return

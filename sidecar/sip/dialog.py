@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -132,8 +133,14 @@ class Dialog:
 
     @property
     def next_hop(self) -> str:
-        """The URI that a request is sent to (12.2.1.1): the topmost route, loose or strict, else the remote target."""
-        return name_addr(self.route_set[0]).uri if self.route_set else self.remote_target
+        """The URI that a request is sent to (12.2.1.1): the topmost route, loose or strict, else the remote target.
+
+        8.1.2: before a sips: Request-URI any route counts as sips:, so that nothing of the dialog leaves but by TLS.
+        """
+        if not self.route_set:
+            return self.remote_target
+        first = name_addr(self.route_set[0]).uri
+        return _secured(first) if self.remote_target[:5].lower() == "sips:" and _is_loose(first) else first
 
     def request(
         self,
@@ -278,6 +285,13 @@ def _is_loose(uri: str) -> bool:
         return SipUri.parse(uri).param("lr") is not None
     except MalformedMessage:
         return True  # no SIP URI, so no strict router of RFC 2543 either
+
+
+def _secured(uri: str) -> str:
+    try:
+        return str(replace(SipUri.parse(uri), scheme="sips"))
+    except MalformedMessage:
+        return uri
 
 
 def _as_request_uri(uri: str) -> str:

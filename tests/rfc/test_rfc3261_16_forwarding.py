@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from sidecar.b2bua import effects as e
+from sidecar.b2bua.settings import Listener
 from sidecar.clocks import Addr
 from sidecar.identity.digest import Credentials
-from sidecar.sip.message import Request, Response
+from sidecar.sip.flow import Flow
+from sidecar.sip.message import Request, Response, response_to
 from sidecar.sip.targets import Target
-from tests.core.b2bua.harness import ANSWER, EDGE, OFFER, Bench, Party
+from tests.core.b2bua.harness import ANSWER, EDGE, OFFER, SDP_TYPE, SIDECAR, Bench, Party
+from tests.support.sip import parsed_request
 
 SECOND: Addr = ("192.0.2.21", 5070)
 ELSEWHERE: Addr = ("192.0.2.77", 5060)
@@ -147,6 +150,43 @@ def test_16_6_6_a_strict_router_gets_itself_in_the_request_uri_and_the_target_la
     for request in (bench.edge.request("ACK"), bench.hang_up(bench.caller)):
         assert request.uri == "sip:192.0.2.20:5070;x=1"
         assert request.headers.all("Route") == ["<sip:192.0.2.99;lr>", "<sip:edge@192.0.2.20:5070>"]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "hop"),
+    [
+        ("<sip:192.0.2.31;lr>", "192.0.2.31"),
+        ("<sips:192.0.2.31;lr>", "192.0.2.31"),
+        ("<sip:192.0.2.31;lr;transport=tcp>", "192.0.2.31"),
+        ("<sip:192.0.2.31;lr;transport=udp>", "192.0.2.30"),  # no such thing: the way that messages went so far
+    ],
+)
+def test_16_6_7_a_sips_request_uri_goes_by_tls_whatever_the_route_says(make: Make, recorded: str, hop: str) -> None:
+    secure = ("192.0.2.1", 5061)
+    bench = make(target="sips:agent@192.0.2.30", listeners=(Listener(SIDECAR, SIDECAR), Listener(secure, secure, "tls")))
+    far = Flow("tls", secure, ("192.0.2.30", 5061))
+
+    def left(method: str) -> tuple[Request, Flow]:
+        bench.run(0.1)
+        effect = [effect for effect in bench.facts(e.SendSip) if effect.data.startswith(method.encode())][-1]
+        return parsed_request(effect.data), effect.flow
+
+    def answers(request: Request, headers: list[tuple[str, str]], body: bytes = b"") -> None:
+        bench.engine.receive(response_to(request, 200, to_tag="t", headers=headers, body=body).encode(), far, bench.clock.now)
+        bench.pump()
+
+    sent = bench.invite()
+    invite, flow = left("INVITE")
+    assert (flow.transport, flow.remote) == ("tls", far.remote)
+    answers(invite, [("Contact", "<sips:agent@192.0.2.30>"), ("Record-Route", recorded), SDP_TYPE], ANSWER)
+    bench.caller.ack(sent, bench.caller.response(200))
+    ack, by = left("ACK")
+    assert (by.transport, by.remote, ack.headers.all("Route")) == ("tls", (hop, 5061), [recorded])
+    bench.caller.ask("BYE")
+    bench.caller.response(200)
+    bye, by = left("BYE")
+    assert (by.transport, by.remote) == ("tls", (hop, 5061))
+    answers(bye, [])
 
 
 def test_16_6_8_each_try_has_a_branch_of_its_own_and_the_vias_of_the_caller_stay_with_it(make: Make) -> None:
