@@ -110,6 +110,9 @@ class Attempts:
             return
         for uri in redirect_targets(response):
             parsed = SipUri.parse(uri)
+            # 16.7: from sips: to sips: only, since nobody can be asked whether less will do (8.1.3.4).
+            if is_sips(self.uri) and not parsed.secure:
+                continue
             if route.follows(parsed) and uri not in (self.uri, *self.followed, *self.redirects):
                 self.redirects.append(uri)
 

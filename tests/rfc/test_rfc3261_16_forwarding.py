@@ -152,6 +152,21 @@ def test_16_6_6_a_strict_router_gets_itself_in_the_request_uri_and_the_target_la
         assert request.headers.all("Route") == ["<sip:192.0.2.99;lr>", "<sip:edge@192.0.2.20:5070>"]
 
 
+def test_16_6_6_a_sips_uri_that_was_dialled_goes_to_the_outbound_proxy_by_tls(make: Make) -> None:
+    secure = ("192.0.2.1", 5061)
+    listeners = (Listener(SIDECAR, SIDECAR), Listener(secure, secure, "tls"))
+    route: dict[str, object] = {"direction": "outbound", "allow": ("198.51.100.9",)}
+    bench = make(target="sip:192.0.2.30;lr", host="*", route=route, listeners=listeners)
+    sent = bench.invite(uri="sips:sim-1@198.51.100.9")
+    bench.run(0.1)
+    (left,) = [effect for effect in bench.facts(e.SendSip) if effect.data.startswith(b"INVITE")]
+    assert left.flow == Flow("tls", secure, ("192.0.2.30", 5061))
+    assert parsed_request(left.data).headers.all("Route") == ["<sip:192.0.2.30;lr>"]
+    bench.caller.cancel(sent)
+    bench.caller.response(200)
+    bench.caller.ack(sent, bench.caller.response(487))
+
+
 @pytest.mark.parametrize(
     ("recorded", "hop"),
     [
@@ -262,6 +277,23 @@ def test_16_7_4_a_redirect_goes_back_without_the_targets_that_were_tried(make: M
     final = bench.caller.response(302)
     assert final.headers.all("Contact") == ["<sip:c@203.0.113.1>;q=0.2", "<mailto:m@example.com>"]
     bench.caller.ack(sent, final)
+
+
+def test_16_7_4_a_call_to_a_sips_target_is_not_redirected_to_a_sip_one(make: Make) -> None:
+    secure = ("192.0.2.1", 5061)
+    listeners = (Listener(SIDECAR, SIDECAR), Listener(secure, secure, "tls"))
+    bench = make(target="sips:agent@192.0.2.30", listeners=listeners, route={"redirects": ("192.0.2.*",)})
+    far = Flow("tls", secure, ("192.0.2.30", 5061))
+    sent = bench.invite()
+    bench.run(0.1)
+    invite = parsed_request(next(effect.data for effect in bench.facts(e.SendSip) if effect.data.startswith(b"INVITE")))
+    moved = [("Contact", "<sip:agent@192.0.2.20:5070>")]
+    bench.engine.receive(response_to(invite, 302, to_tag="t", headers=moved).encode(), far, bench.clock.now)
+    bench.pump()
+    final = bench.caller.response(302)
+    assert final.headers.all("Contact") == [value for _, value in moved]
+    bench.caller.ack(sent, final)
+    bench.edge.hears_nothing()
 
 
 def test_16_7_6_a_redirect_that_is_not_followed_goes_back_as_it_came(bench: Bench) -> None:
