@@ -216,7 +216,7 @@ class Call(Attempting):
         pair.a.confirm()
         self.confirmed = pair
         self.state = "answered"
-        self.close_set_up(now)
+        self.release(now)
         self.allow = {"A": self.invite.headers.get("Allow"), "B": response.headers.get("Allow")}
         self.rearm()
         self.awaited.append(AwaitedAck("A", self.server, self.invite.cseq.number, pair, role))
@@ -278,7 +278,7 @@ class Call(Attempting):
         self.transfers.waiting.clear()
         if self._dialling is not None:
             self.board.layer.cancel(self._dialling, now, cancel_headers)
-        self.close_set_up(now)
+        self.release(now)
 
     def end(self, outcome: o.Outcome) -> None:
         """Signalling is decided: tell the trace once."""

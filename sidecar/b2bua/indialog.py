@@ -89,7 +89,7 @@ class InDialog(Refreshing):
         """RFC 3311 5.2. An offer in an INVITE of the other party is no secret to this one, so that it judges itself what excludes what."""
         offers = has_offer(request)
         for role in self.clients.values():
-            if not isinstance(role, Crossing) or role.is_answered or role.pair is not pair or role.request.method != "UPDATE":
+            if not isinstance(role, Crossing) or role.pair is not pair or role.request.method != "UPDATE":
                 continue
             if role.leg == leg:
                 return 500

@@ -109,10 +109,8 @@ class Progress(InDialog):
             held(now)
         return True
 
-    def close_set_up(self, now: Mono) -> None:
-        """The caller has its final answer: no more provisional ones, and no other answer waits any longer."""
-        for sender in self.senders.values():
-            sender.close()
+    def release(self, now: Mono) -> None:
+        """The caller has its final answer: no other one waits any longer."""
         while self.held:
             _, held = self.held.popitem()
             held(now)

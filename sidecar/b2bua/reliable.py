@@ -87,10 +87,6 @@ class Sender:
         self.due = Mono(min(now + self.interval, self.give_up))
         return self.current
 
-    def close(self) -> None:
-        """The INVITE has its final answer: what was not said yet never is. The PRACK of what was said may still come."""
-        self.waiting.clear()
-
     @property
     def is_settled(self) -> bool:
         """Nothing waits for a PRACK."""

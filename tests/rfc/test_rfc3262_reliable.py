@@ -289,3 +289,22 @@ def test_rfc3262_4_the_same_holds_within_a_reinvite(bench: Bench) -> None:
     bench.caller.ack(asked, bench.caller.response(200))
     bench.edge.request("ACK")
     bench.hang_up(bench.caller)
+
+
+def test_rfc3262_4_a_reinvite_that_is_sent_again_counts_anew(make: Make) -> None:
+    bench = make(credentials=Credentials("sidecar", "secret"))
+    bench.answered()
+    asked = bench.caller.ask("INVITE", headers=[("Supported", "100rel")], body=OFFER)
+    got = bench.edge.request("INVITE")
+    bench.edge.reply(got, 183, headers=RELIABLE, body=ANSWER.replace(b"6000", b"6100"))
+    bench.caller.response(183)
+    bench.edge.reply(got, 401, headers=[("WWW-Authenticate", 'Digest realm="edge", nonce="n1", qop="auth"')])
+    bench.edge.request("ACK")
+    got = bench.edge.request("INVITE")
+    bench.edge.reply(got, 183, headers=RELIABLE, body=ANSWER.replace(b"6000", b"6200"))
+    bench.caller.response(183)
+    assert bench.facts(e.MediaDescribed)[-1].line.port == 6200
+    bench.edge.reply(got, 200)
+    bench.caller.ack(asked, bench.caller.response(200))
+    bench.edge.request("ACK")
+    bench.hang_up(bench.caller)

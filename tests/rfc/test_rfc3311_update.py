@@ -123,3 +123,21 @@ def test_rfc3311_5_1_an_update_that_is_answered_here_names_its_contact(bench: Be
     assert bench.caller.response(200).headers.all("Contact") == answer.headers.all("Contact")
     bench.edge.hears_nothing()
     bench.hang_up(bench.caller)
+
+
+def test_rfc3311_5_2_the_updates_of_two_early_dialogs_are_none_of_each_others_business(bench: Bench) -> None:
+    sent = bench.invite(headers=[("Supported", "100rel")])
+    got = bench.edge.request("INVITE")
+    asked = {}
+    for fork in ("fork-1", "fork-2"):
+        bench.edge.reply(got, 183, tag=fork, headers=RELIABLE, body=ANSWER)
+        bench.caller.join(sent, bench.caller.response(183))
+        bench.caller.ask("UPDATE", body=OFFER)
+        asked[fork] = bench.edge.request("UPDATE")
+        assert asked[fork].to_tag == fork
+    for update in asked.values():
+        bench.edge.reply(update, 200, body=ANSWER)
+        bench.caller.response(200)
+    bench.edge.reply(got, 486)
+    bench.edge.request("ACK")
+    bench.caller.ack(sent, bench.caller.response(486))
