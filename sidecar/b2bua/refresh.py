@@ -85,10 +85,14 @@ class Refreshing(Ending):
 
     def _set_timers(self, near: Leg, agreement: Agreement, now: Mono) -> None:
         for leg, terms in ((near, agreement.near), (other(near), agreement.far)):
-            if terms is None:
-                self.timers.pop(leg, None)
-            else:
-                self.timers[leg] = LegTimer.start(terms, now)
+            self._set_timer(leg, terms, now)
+
+    def _set_timer(self, leg: Leg, terms: Terms | None, now: Mono) -> None:
+        """7.2: without terms the session has no end. An interval of nothing, which section 4 forbids, is said by who wants no timer."""
+        if terms is None or not terms.interval:
+            self.timers.pop(leg, None)
+        else:
+            self.timers[leg] = LegTimer.start(terms, now)
         self.rearm()
 
     def refreshed_here(self, leg: Leg, tx: TxId, request: Request, now: Mono) -> bool:
@@ -97,11 +101,7 @@ class Refreshing(Ending):
         if request.method != "UPDATE" or request.body or far is None or _allows(far, "UPDATE"):
             return False
         agreement = agree(request.headers, request.headers, Headers())
-        if agreement.near is None:
-            self.timers.pop(leg, None)
-        else:
-            self.timers[leg] = LegTimer.start(agreement.near, now)
-        self.rearm()
+        self._set_timer(leg, agreement.near, now)
         self.answer(leg, tx, request, 200, now, agreement.added)
         return True
 
@@ -183,12 +183,7 @@ class Refreshing(Ending):
             self._take_description(role.leg, response, now)
         else:
             del self.clients[tx]
-        if granted is None:
-            # 7.2: without Session-Expires the session has no end any more.
-            self.timers.pop(role.leg, None)
-        else:
-            self.timers[role.leg] = LegTimer.start(Terms(granted.seconds, granted.refresher != "uas"), now)
-        self.rearm()
+        self._set_timer(role.leg, None if granted is None else Terms(granted.seconds, granted.refresher != "uas"), now)
 
     def _take_description(self, leg: Leg, response: Response, now: Mono) -> None:
         """The answer to our re-INVITE may name a new place for this leg's media; the other leg is not concerned."""

@@ -115,7 +115,7 @@ def too_small(headers: Headers, minimum: int) -> bool:
 def asking(interval: int, refresher: Refresher | None = None, minimum: int | None = None) -> tuple[tuple[str, str], ...]:
     """The headers of a request of ours that asks for a timer. `minimum`: the largest Min-SE that the dialog has seen (7.4)."""
     floor = max(minimum or 0, SMALLEST)
-    seconds = max(interval, floor) if minimum is not None else interval
+    seconds = max(interval, floor)
     said = f"{seconds};refresher={refresher}" if refresher else str(seconds)
     headers = (("Supported", TIMER), ("Session-Expires", said))
     return headers if minimum is None else (*headers, ("Min-SE", str(floor)))

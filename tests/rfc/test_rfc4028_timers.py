@@ -172,3 +172,28 @@ def test_rfc4028_7_3_a_422_to_the_callers_own_timer_is_the_callers(bench: Bench)
     assert bench.caller.response(422).headers.get("Min-SE") == "900"
     bench.edge.hears_nothing()
     bench.hang_up(bench.caller)
+
+
+def test_rfc4028_7_4_a_refresh_asks_for_no_less_than_ninety_seconds(bench: Bench) -> None:
+    up(bench, [], [ALL, ("Session-Expires", "40;refresher=uac")])
+    update = bench.edge.request("UPDATE", within=21.0)
+    assert (update.headers.get("Session-Expires"), update.headers.get("Min-SE")) == ("90;refresher=uac", None)
+    bench.edge.reply(update, 200, headers=[("Session-Expires", "90;refresher=uac")])
+    bench.hang_up(bench.caller)
+
+
+@pytest.mark.parametrize("refresher", ["uac", "uas"])
+def test_rfc4028_4_an_interval_of_nothing_ends_no_session(bench: Bench, refresher: str) -> None:
+    """Below the least that there may be; some say so to have no timer."""
+    up(bench, [], [ALL, ("Session-Expires", f"0;refresher={refresher}")])
+    bench.run(600.0)
+    bench.hang_up(bench.caller)
+    assert bench.fact(e.Ended).reason == "completed"
+
+
+def test_rfc4028_4_nor_does_one_that_a_refresh_is_granted(bench: Bench) -> None:
+    up(bench, [TIMER, ALL, ("Session-Expires", "300;refresher=uas")], [])
+    bench.caller.reply(bench.caller.request("UPDATE", within=151.0), 200, headers=[("Session-Expires", "0;refresher=uac")])
+    bench.run(600.0)
+    bench.hang_up(bench.caller)
+    assert bench.fact(e.Ended).reason == "completed"
