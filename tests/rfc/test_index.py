@@ -43,3 +43,18 @@ def test_all_lists_name_tests_that_exist() -> None:
             file = last = last if again else stated
             places = [HERE.parents[1] / file if "/" in file else HERE / file] if file else sorted(HERE.glob("test_*.py"))
             assert any(f"def {test}(" in place.read_text(encoding="utf-8") for place in places), f"{path.name}: {file} {test}"
+
+
+def test_every_test_named_by_a_clause_stands_in_a_list() -> None:
+    lists = "".join(path.read_text(encoding="utf-8") for path in HERE.glob("INDEX*.md"))
+    # "`…a_port_leaves_…`" leaves out the beginning that is the clause's, "`test_rfc2782_…`" the end, and a file alone stands for all of it.
+    ends = tuple(re.findall(r"`…(?!test_)(\w+)`", lists))
+    beginnings = tuple(re.findall(r"`(?:[\w/]+\.py::)?(test_\w+_)…`", lists))
+    unlisted = [
+        f"{path.name}::{test}"
+        for path in sorted(HERE.glob("test_rfc*.py"))
+        if f"`{path.name}`" not in lists
+        for test in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        if f"{test}`" not in lists and not test.endswith(ends) and not test.startswith(beginnings)
+    ]
+    assert unlisted == []
