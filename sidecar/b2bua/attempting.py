@@ -69,6 +69,8 @@ class Attempting(Progress):
                 self.a_tag = self.board.ids.tag()
                 self.ringing = None
                 self.pairs.clear()
+            self.is_numbered = False
+            self.receipts.last.clear()
         self._attempts.current = target
         self._dialling = None
         self.flows["B"] = flow

@@ -8,7 +8,8 @@ from sidecar.b2bua import effects as e
 from sidecar.identity.digest import Credentials
 from sidecar.sip.dialog import Dialog
 from sidecar.sip.message import Request, Response, response_to
-from tests.core.b2bua.harness import ANSWER, OFFER, Bench
+from sidecar.sip.targets import Target
+from tests.core.b2bua.harness import ANSWER, EDGE, OFFER, Bench, Party
 from tests.core.b2bua.types import Make
 
 RELIABLE = [("Require", "100rel"), ("RSeq", "41")]
@@ -308,3 +309,38 @@ def test_rfc3262_4_a_reinvite_that_is_sent_again_counts_anew(make: Make) -> None
     bench.caller.ack(asked, bench.caller.response(200))
     bench.edge.request("ACK")
     bench.hang_up(bench.caller)
+
+
+@pytest.mark.parametrize(("asked", "refuses"), [("Require", True), ("Require", False), ("Supported", False), ("", False)])
+def test_rfc3262_3_and_4_the_next_target_begins_anew(make: Make, asked: str, refuses: bool) -> None:
+    """The first target numbers its responses and fails; the second, under the same tag, knows no PRACK, or numbers its own."""
+    targets = tuple(Target("udp", "edge.example", *addr) for addr in (EDGE, ("192.0.2.21", 5070)))
+    bench = make(target="sip:agent@edge.example", names={"edge.example": targets})
+    second = Party(bench, ("192.0.2.21", 5070), "second")
+    sent = bench.invite(headers=[(asked, "100rel")] if asked else [])
+    got = bench.edge.request("INVITE")
+    bench.edge.reply(got, 180, headers=RELIABLE, tag="tag")
+    first = bench.caller.response(180)
+    if not asked:
+        bench.edge.reply(bench.edge.request("PRACK"), 200)
+    bench.edge.reply(got, 503)
+    bench.edge.request("ACK")
+    got = second.request("INVITE")
+    if refuses:
+        second.reply(got, 420, headers=[("Unsupported", "100rel")])
+        second.request("ACK")
+        got = second.request("INVITE")
+    if asked == "Require":
+        second.reply(got, 180, tag="tag")
+    else:
+        second.reply(got, 180, headers=RELIABLE, tag="tag", contact="<sip:second@192.0.2.21:5070>")
+    ringing = bench.caller.response(180)
+    assert (rseq(ringing) > 0, ringing.to_tag != first.to_tag) == (bool(asked), True)
+    if asked == "Require":
+        prack(bench, sent, ringing)
+        assert bench.caller.response(200).cseq.method == "PRACK"
+    elif not asked:
+        second.reply(second.request("PRACK"), 200)
+    second.reply(got, 486)
+    second.request("ACK")
+    bench.caller.ack(sent, bench.caller.response(486))
