@@ -13,6 +13,7 @@ from sidecar.b2bua import outcome as o
 from sidecar.b2bua.effects import AskRelay, Effect, Leg, MediaDescribed, OpenMedia, other
 from sidecar.b2bua.exchange import Exchange
 from sidecar.b2bua.legs import Placed, PortPairs
+from sidecar.b2bua.origin import Origin
 from sidecar.b2bua.securing import Securing, Srtp
 from sidecar.clocks import Mono
 from sidecar.sip import sdp
@@ -53,6 +54,7 @@ class Bodies:
         self._asked: _Asked | None = None
         self._number = 0
         self._behind: deque[Callable[[Mono], None]] = deque()
+        self._origins: dict[Leg, Origin] = {"A": Origin(), "B": Origin()}
         self.said: dict[Leg, bytes] = {}
         """The description that each leg's party got last."""
         self.ports: dict[int, PortPairs] = {}
@@ -105,6 +107,7 @@ class Bodies:
 
         def place(host: str, ports: Mapping[int, tuple[int, int]], at: Mono) -> None:
             rewritten = self._securing.told(description.rewrite(host, ports), other(leg), active, self.ports)
+            rewritten = self._origins[other(leg)].told(part.body, rewritten)
             described = [
                 MediaDescribed(self._call, leg, line, signalling_host, self._securing.keys(leg, line.index, self.ports.get(line.index)))
                 for line in description.media

@@ -161,7 +161,7 @@ class Sdp:
         """The same description with the media at `host`: an IP literal (or a name, which keeps the family that was written).
 
         `ports` gives (RTP port, RTCP port) by index of the medium. A live medium that is not in it is refused with port 0 and stays in
-        its place (RFC 3264 section 6); one that has port 0 keeps it. Null addresses stay, so a hold stays a hold. `o=` is not touched.
+        its place (RFC 3264 section 6); one that has port 0 keeps it. Null addresses stay, so a hold stays a hold. `o=` stays as it is.
         `a=rtcp` is written only where it was, or where RTCP does not go to RTP + 1. Raises ValueError for a host or port that is none.
         """
         own = _Host.read(host)

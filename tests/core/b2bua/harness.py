@@ -240,6 +240,8 @@ class Bench:
         dialled = Route("agent", SipUri.parse(target), host=host, credentials=credentials, **(route or {}))  # type: ignore[arg-type]
         fixed = {"listeners": (Listener(SIDECAR, SIDECAR),), "routes": (dialled,), "trusted": (ip_network("192.0.2.0/24"),)}
         settings = {"relayed_apart": relay_after is not None} | settings
+        self.relay = RELAY
+        """Where the relay takes media."""
         self.engine = Engine(Settings(**(fixed | settings)), SeqIds("s"))  # type: ignore[arg-type]
         self.effects: list[tuple[float, e.Effect]] = []
         self.wire.attach(SIDECAR, self._arrive)
@@ -317,7 +319,7 @@ class Bench:
             return
         base = 20000 if asked.leg == "A" else 30000
         ports = {line.index: (base + 2 * line.index, base + 2 * line.index + 1) for line in asked.lines if line.port}
-        self.engine.relay_answered(asked.call, asked.number, Placed(RELAY, ports), now)
+        self.engine.relay_answered(asked.call, asked.number, Placed(self.relay, ports), now)
 
     def resolve(self, host: str | None) -> None:
         """Answer the last question for a name."""

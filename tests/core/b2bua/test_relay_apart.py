@@ -124,6 +124,31 @@ def test_after_a_refused_offer_the_relay_is_to_go_by_what_was_agreed(make: Make)
     bench.hang_up(bench.caller)
 
 
+def test_rfc3264_8_what_only_we_changed_has_a_version_of_its_own(make: Make) -> None:
+    """A party that renews the session with the description that it sent before finds its media on another relay."""
+
+    def versions(offer: bytes, answer: bytes) -> tuple[bytes, bytes]:
+        bench.caller.ask("INVITE", body=offer)
+        got = bench.edge.request("INVITE")
+        bench.edge.reply(got, 200, body=answer)
+        back = bench.caller.response(200)
+        bench.caller.ack(bench.caller.asked, back)
+        bench.edge.request("ACK")
+        return got.body.split(b"\r\n")[1], back.body.split(b"\r\n")[1]
+
+    bench = make(relay_after=0.01)
+    bench.answered()
+    as_they_were = b"o=caller 1 1 IN IP4 192.0.2.10", b"o=agent 7 7 IN IP4 192.0.2.20"
+    risen = b"o=caller 1 2 IN IP4 192.0.2.10", b"o=agent 7 8 IN IP4 192.0.2.20"
+    assert versions(OFFER, ANSWER) == as_they_were
+    bench.relay = "198.51.100.10"
+    assert versions(OFFER, ANSWER) == risen
+    assert versions(OFFER, ANSWER) == risen
+    held = OFFER.replace(b"o=caller 1 1", b"o=caller 1 2") + b"a=sendonly\r\n"
+    assert versions(held, ANSWER) == (b"o=caller 1 3 IN IP4 192.0.2.10", risen[1])
+    bench.hang_up(bench.caller)
+
+
 def test_the_branch_that_answers_is_the_one_that_counts(make: Make) -> None:
     bench = make(relay_after=0.01)
     sent = bench.invite()
