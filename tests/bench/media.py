@@ -41,7 +41,7 @@ class Flow:
     late_us: float
     used: Used
     relaying: float
-    """CPU seconds of the relaying process alone, without one that listens."""
+    """CPU seconds of the relaying process, which copies each packet for the tap, without the process that listens to the copies."""
     window_s: float
 
     @property
@@ -161,7 +161,7 @@ def cost(results: Results, name: str, folder: Path, *, calls: int, window: float
         seen = flow(relay, folder, warm_up=min(2.0, window / 2), window=window)
     _note(results, name, seen)
     results.add(f"CPU a packet, {calls} calls", "µs", name, seen.used.cpu / max(1, seen.received) * 1e6)
-    results.add(f"CPU a packet of the relaying process alone, {calls} calls", "µs", name, seen.relaying / max(1, seen.received) * 1e6)
+    results.add(f"CPU a packet of the relaying process with its tap, {calls} calls", "µs", name, seen.relaying / max(1, seen.received) * 1e6)
     results.add(f"delay of a packet p50, {calls} calls", "µs", name, seen.p50_us)
     results.add(f"delay of a packet p99, {calls} calls", "µs", name, seen.p99_us)
     results.add(f"packets lost, {calls} calls", "%", name, seen.loss_pct)
