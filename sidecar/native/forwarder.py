@@ -16,7 +16,7 @@ from sidecar.clocks import Addr, Mono
 from sidecar.media.relay import Leg
 from sidecar.media.tap import Tapped
 
-ABI: Final = 1
+ABI: Final = 2
 LIBRARY: Final = Path(__file__).with_name("librelay.so")
 TAP_OCTETS: Final = 16 << 20
 """Room for what was forwarded since the last look: 300 calls for more than two seconds."""
@@ -80,7 +80,7 @@ class Forwarder:
             raise NoForwarder("the system gives no thread or no memory for it")
         self.notice: Final[int] = self._lib.relay_notice(self._relay)
         """A descriptor that is readable while packets wait for `settle`."""
-        self._buffer: Final = ctypes.create_string_buffer(TAP_OCTETS)
+        self._length: Final = ctypes.c_size_t()
         self._owners: Final[dict[int, Owner]] = {}
         self._watchers: Final[dict[int, Callable[[Packet], None]]] = {}
         self._slots = 0
@@ -177,8 +177,8 @@ class Forwarder:
             self._relay = None
 
     def _take(self, verb: Callable[..., int]) -> bytes:
-        length = verb(self._relay, self._buffer, TAP_OCTETS)
-        return ctypes.string_at(self._buffer, length) if length else b""
+        octets = verb(self._relay, ctypes.byref(self._length))
+        return ctypes.string_at(octets, self._length.value)
 
 
 def _packets(octets: bytes) -> Iterator[Packet]:
@@ -225,8 +225,8 @@ def _loaded(path: Path) -> ctypes.CDLL:
         "relay_remove": (None, [pointer, word]),
         "relay_figures": (None, [pointer, word, ctypes.POINTER(ctypes.c_uint64)]),
         "relay_delays": (number, [pointer, word, ctypes.POINTER(ctypes.c_double)]),
-        "relay_tap": (ctypes.c_size_t, [pointer, octets, ctypes.c_size_t]),
-        "relay_unknown": (ctypes.c_size_t, [pointer, octets, ctypes.c_size_t]),
+        "relay_tap": (pointer, [pointer, ctypes.POINTER(ctypes.c_size_t)]),
+        "relay_unknown": (pointer, [pointer, ctypes.POINTER(ctypes.c_size_t)]),
         "relay_decided": (None, [pointer, word]),
     }
     for name, (result, arguments) in signatures.items():

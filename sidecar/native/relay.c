@@ -20,14 +20,16 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-#define ABI 1
+#define ABI 2
 #define LARGEST 2048
 #define BATCH 16
 #define EVENTS 256
-#define PRIORITY -10
+#define AHEAD -10    /* of the rest of the process, as nice(1) counts */
+#define SLICE 100000 /* nanoseconds, the shortest there is: one batch takes less */
 #define RATE_WINDOW 0.01 /* seconds over which packets are counted */
 #define DENSE 100        /* packets in a window from which on the thread rests before it looks again: 10,000 a second */
 #define REST 200000      /* nanoseconds: a packet that comes meanwhile waits no longer; its arrival is the kernel's, so no figure moves */
@@ -54,8 +56,10 @@ typedef struct {
     double arrival;
 } head_t;
 
+/* `taken` is what the owner reads while the thread fills `octets`: it must not hold `ring_lock` for as long as a copy takes, since it may be
+ * put aside meanwhile for whoever else calculates, and the thread would wait for it. */
 typedef struct {
-    uint8_t *octets;
+    uint8_t *octets, *taken;
     size_t size, used;
 } queue_t;
 
@@ -225,12 +229,20 @@ static int forward(relay_t *relay, uint32_t index, batch_t *batch) {
     return count;
 }
 
+/* Before signalling and analysis on a busy processor, from wherever the process stands; where the system does not allow it, beside them.
+ * The short slice is for whoever wakes up while others calculate: since Linux 6.12 the shorter one goes first, and it needs no privilege. */
+static void prefer(void) {
+    struct { uint32_t size, policy; uint64_t flags; int32_t nice; uint32_t priority; uint64_t runtime, deadline, period; } wanted = {
+        .size = sizeof wanted, .nice = getpriority(PRIO_PROCESS, 0), .runtime = SLICE};
+    syscall(SYS_sched_setattr, 0, &wanted, 0);
+    setpriority(PRIO_PROCESS, 0, wanted.nice + AHEAD);
+}
+
 static void *run(void *argument) {
     relay_t *relay = argument;
     batch_t *batch = malloc(sizeof *batch);
     struct epoll_event events[EVENTS];
-    /* Before signalling and analysis on a busy processor; where the system does not allow it, beside them. 0 is this thread. */
-    setpriority(PRIO_PROCESS, 0, PRIORITY);
+    prefer();
     if (batch) prepare(batch);
     double window = 0;
     int packets = 0, dense = 0;
@@ -268,16 +280,16 @@ relay_t *relay_new(size_t tap, size_t unknown) {
     if (!relay) return NULL;
     pthread_mutex_init(&relay->lock, NULL);
     pthread_mutex_init(&relay->ring_lock, NULL);
-    relay->tap = (queue_t){malloc(tap), tap, 0};
-    relay->unknown = (queue_t){malloc(unknown), unknown, 0};
+    relay->tap = (queue_t){malloc(tap), malloc(tap), tap, 0};
+    relay->unknown = (queue_t){malloc(unknown), malloc(unknown), unknown, 0};
     relay->epoll = epoll_create1(EPOLL_CLOEXEC);
     relay->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     relay->notice = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = UINT32_MAX};
     sigset_t all, before;
     sigfillset(&all);
-    int failed = !relay->tap.octets || !relay->unknown.octets || relay->epoll < 0 || relay->stop < 0 || relay->notice < 0 ||
-                 epoll_ctl(relay->epoll, EPOLL_CTL_ADD, relay->stop, &event);
+    int failed = !relay->tap.octets || !relay->tap.taken || !relay->unknown.octets || !relay->unknown.taken || relay->epoll < 0 ||
+                 relay->stop < 0 || relay->notice < 0 || epoll_ctl(relay->epoll, EPOLL_CTL_ADD, relay->stop, &event);
     if (!failed) {
         pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the program's own threads */
         failed = pthread_create(&relay->thread, NULL, run, relay);
@@ -298,7 +310,9 @@ void relay_delete(relay_t *relay) {
     for (uint32_t i = 0; i < relay->count; i++) free(relay->paths[i]);
     free(relay->paths);
     free(relay->tap.octets);
+    free(relay->tap.taken);
     free(relay->unknown.octets);
+    free(relay->unknown.taken);
     int files[] = {relay->epoll, relay->stop, relay->notice};
     for (int i = 0; i < 3; i++)
         if (files[i] >= 0) close(files[i]);
@@ -397,23 +411,25 @@ int relay_delays(relay_t *relay, uint32_t index, double *samples) {
     return (int)count;
 }
 
-static size_t take(relay_t *relay, queue_t *queue, uint8_t *into, size_t room) {
+/* Takes turns of the two halves. */
+static const uint8_t *take(relay_t *relay, queue_t *queue, size_t *length) {
     pthread_mutex_lock(&relay->ring_lock);
-    size_t used = queue->used <= room ? queue->used : 0;
-    memcpy(into, queue->octets, used);
-    if (used) queue->used = 0;
+    uint8_t *full = queue->octets;
+    *length = queue->used;
+    queue->octets = queue->taken;
+    queue->used = 0;
     pthread_mutex_unlock(&relay->ring_lock);
-    return used;
+    return queue->taken = full;
 }
 
-/* What was forwarded since the last call, as heads and octets; `room` is that of the queue. */
-size_t relay_tap(relay_t *relay, uint8_t *into, size_t room) { return take(relay, &relay->tap, into, room); }
+/* What was forwarded since the last call, as heads and octets; good until the next call. */
+const uint8_t *relay_tap(relay_t *relay, size_t *length) { return take(relay, &relay->tap, length); }
 
-/* What waits to be decided upon. */
-size_t relay_unknown(relay_t *relay, uint8_t *into, size_t room) {
+/* What waits to be decided upon; good until the next call. */
+const uint8_t *relay_unknown(relay_t *relay, size_t *length) {
     eventfd_t noticed;
     eventfd_read(relay->notice, &noticed);
-    return take(relay, &relay->unknown, into, room);
+    return take(relay, &relay->unknown, length);
 }
 
 /* One packet of a path that was waiting has been decided upon. */

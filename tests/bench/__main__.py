@@ -7,8 +7,6 @@ itself and the load tools have another. Nothing leaves the loopback.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -101,8 +99,6 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true", help="leave out what earlier runs measured of other names")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is to be stopped
-    with contextlib.suppress(PermissionError):  # what else runs here is to wait for us, as far as the system lets us ask for it
-        os.setpriority(os.PRIO_PROCESS, 0, -20)
     unknown = sorted(set(options.names) - set(NAMES))
     if unknown:
         parser.error(f"no measurement {', '.join(unknown)}; there are: {', '.join(NAMES)}")

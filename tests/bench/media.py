@@ -139,7 +139,7 @@ def rtpengine_relay(folder: Path, calls: int) -> Iterator[Relay]:
     """The same calls through rtpengine in user space, with one thread."""
     control, media = free_port(HOST), (free_port(HOST), free_port(HOST))
     command = ["rtpengine", "--foreground", "--log-stderr", "--log-level=3", "--table=-1", f"--interface={HOST}"]
-    command += [f"--listen-ng={HOST}:{control}", "--num-threads=1", "--port-min=20000", "--port-max=61000"]
+    command += [f"--listen-ng={HOST}:{control}", "--num-threads=1", "--port-min=30000", "--port-max=61000"]
     with (folder / "rtpengine.log").open("wb") as log:
         process = subprocess.Popen(pinned(TEST_CORE, command), cwd=folder, stdout=log, stderr=subprocess.STDOUT)
     engine = Engine(control)
@@ -161,7 +161,7 @@ def cost(results: Results, name: str, folder: Path, *, calls: int, window: float
         seen = flow(relay, folder, warm_up=min(2.0, window / 2), window=window)
     _note(results, name, seen)
     results.add(f"CPU a packet, {calls} calls", "µs", name, seen.used.cpu / max(1, seen.received) * 1e6)
-    results.add(f"CPU a packet of the relaying process with its tap, {calls} calls", "µs", name, seen.relaying / max(1, seen.received) * 1e6)
+    results.add(f"CPU a packet of the relay with its tap, {calls} calls", "µs", name, seen.relaying / max(1, seen.received) * 1e6)
     results.add(f"delay of a packet p50, {calls} calls", "µs", name, seen.p50_us)
     results.add(f"delay of a packet p99, {calls} calls", "µs", name, seen.p99_us)
     results.add(f"packets lost, {calls} calls", "%", name, seen.loss_pct)

@@ -39,7 +39,7 @@ TARGETS = (
     Target("most clean calls/s", "Sippy", 8.0, more=True),
     Target("CPU a call at 1000 calls/s", "Kamailio", 0.5),
     Target("added set-up delay p50 at 20 calls/s", "Kamailio", 1.0),
-    Target("CPU a packet of the relaying process with its tap, 300 calls", "rtpengine", 1.0),
+    Target("CPU a packet of the relay with its tap, 300 calls", "rtpengine", 1.0),
     Target("CPU a packet, 300 calls", "rtpengine", 1.0),
     Target("most calls with media", "rtpengine", 1.5, more=True),
 )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -280,3 +283,29 @@ async def test_a_line_whose_sockets_cannot_be_watched_gives_everything_back(pool
         caller.sendto(packet(1), (HOST, line.ports("A")[0]))
         assert (await received(agent))[0] == packet(1)
         line.close()
+
+
+_PRIORITIES = """
+import json, os, time
+from sidecar.native.forwarder import Forwarder
+forwarder = Forwarder()
+for _ in range(200):  # the thread has just begun
+    threads = sorted(os.listdir("/proc/self/task"), key=int)
+    priorities = [os.getpriority(os.PRIO_PROCESS, int(thread)) for thread in threads]
+    if priorities[0] != priorities[-1]:
+        break
+    time.sleep(0.01)
+print(json.dumps(priorities))
+"""
+
+
+def test_the_forwarding_thread_stands_before_the_rest_of_its_process_wherever_that_stands() -> None:
+    done = subprocess.run(["nice", "-n", "3", sys.executable, "-c", _PRIORITIES], capture_output=True, text=True, check=True)
+    main, *_, forwarding = json.loads(done.stdout)
+    assert (main, forwarding - main) == (min(19, os.getpriority(os.PRIO_PROCESS, 0) + 3), -10 if _may_be_preferred() else 0)
+
+
+def _may_be_preferred() -> bool:
+    """CAP_SYS_NICE."""
+    (held,) = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff")]
+    return bool(int(held, 16) >> 23 & 1)
