@@ -25,7 +25,9 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 
-$(VENV)/.run: pyproject.toml | $(BIN)/python
+# The thread that forwards media is compiled as the package is installed.
+NATIVE := sidecar/native/relay.c sidecar/native/build.py
+$(VENV)/.run: pyproject.toml $(NATIVE) | $(BIN)/python
 	@echo 'setting up $(VENV) …'
 	@$(BIN)/python -m pip install --quiet --editable '.[lab]'
 	@touch $@
