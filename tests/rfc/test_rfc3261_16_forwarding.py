@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -19,25 +19,6 @@ from tests.support.sip import parsed_request
 SECOND: Addr = ("192.0.2.21", 5070)
 ELSEWHERE: Addr = ("192.0.2.77", 5060)
 Make = Callable[..., Bench]
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    """Builds benches; whatever happens in them must leave nothing behind."""
-    made: list[Bench] = []
-
-    def build(**options: object) -> Bench:
-        made.append(Bench(**options))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield build
-    for bench in made:
-        bench.over()
-
-
-@pytest.fixture
-def bench(make: Make) -> Bench:
-    return make()
 
 
 # -- 16.3, 16.4 ------------------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -18,25 +18,6 @@ MESSAGE = (
     b"To: <sip:b@y>\r\nCall-ID: c\r\nCSeq: 1 INVITE\r\nContact: <sip:a@192.0.2.1>\r\nContent-Type: text/plain\r\n"
     b"Content-Length: 2\r\n\r\nhi"
 )
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    """Builds benches. Their end asks of every message that left what the tables ask."""
-    made: list[Bench] = []
-
-    def build(**options: object) -> Bench:
-        made.append(Bench(**options))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield build
-    for bench in made:
-        bench.over()
-
-
-@pytest.fixture
-def bench(make: Make) -> Bench:
-    return make()
 
 
 @pytest.mark.parametrize(
