@@ -199,26 +199,19 @@ class WebSocketListener:
                         log.warning("websocket not accepted", cause=reason_of(error))
                         await asyncio.sleep(_SHORTAGE_PAUSE)
                     continue
-                if self._has_room(source[0]):
-                    self._begin(self._greet(stream, source[0], context), f"websocket {source[0]}")
-                else:
+                server = self._runner.server
+                if server is None or not self._has_room(server, source[0]):
                     stream.close()  # without a word: it would cost more
+                    continue
+                self._shaking[source[0]] += 1  # now, not once its task runs: the next one may be here already
+                self._begin(self._greet(server, stream, source[0], context), f"websocket {source[0]}")
 
-    def _has_room(self, source: str) -> bool:
-        server = self._runner.server
-        return (
-            server is not None
-            and len(server.connections) + self._shaking.total() < self._limits.connections
-            and self._shaking[source] < self._limits.per_source
-        )
+    def _has_room(self, server: web.Server, source: str) -> bool:
+        known = len(server.connections) + self._shaking.total()
+        return known < self._limits.connections and self._shaking[source] < self._limits.per_source
 
-    async def _greet(self, stream: socket.socket, source: str, context: ssl.SSLContext | None) -> None:
+    async def _greet(self, server: web.Server, stream: socket.socket, source: str, context: ssl.SSLContext | None) -> None:
         """Do the handshake, and hand over to HTTP."""
-        server = self._runner.server
-        if server is None:
-            stream.close()
-            return
-        self._shaking[source] += 1
         handshake = None if context is None else self._limits.timing.setup
         try:
             await asyncio.get_running_loop().connect_accepted_socket(server, stream, ssl=context, ssl_handshake_timeout=handshake)

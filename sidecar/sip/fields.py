@@ -11,7 +11,7 @@ from sidecar.sip.headers import is_token, split_list
 from sidecar.sip.uri import Params, bracketed, parse_host_port
 
 MAX_CSEQ: Final = 2**32 - 1
-"""RFC 3261 8.1.1.5: a sequence number is less than 2**31."""
+"""RFC 3261 20.16: a sequence number has 32 bits. The first of a dialog is less than 2**31 (8.1.1.5), which `parse` asks of it."""
 _MEMORABLE: Final = 256
 _SPACE: Final = " \t\r\n"
 _SCHEMES: Final = frozenset(("sip", "sips", "tel"))
