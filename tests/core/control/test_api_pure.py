@@ -90,7 +90,7 @@ def test_a_capture_has_each_message_once_with_its_addresses_time_and_right_check
         ("198.51.100.7", 5080, "192.0.2.1", 5060, "INVITE sip:a@b SIP/2.0\r\n\r\n"),
         ("192.0.2.1", 5060, "198.51.100.7", 5080, "SIP/2.0 100 Trying\r\n\r\nodd"),
         ("2001:db8::1", 5060, "2001:db8::2", 5070, "INVITE sip:é SIP/2.0\r\n\r\n"),
-        ("2001:db8::2", 5070, "::ffff:c000:201", 5060, "mixed"),
+        ("2001:db8::2", 5070, str(ipaddress.ip_address("::ffff:192.0.2.1")), 5060, "mixed"),
         ("0.0.0.0", 0, "0.0.0.0", 5061, "no addresses"),
     ]
 
