@@ -242,6 +242,7 @@ static void *run(void *argument) {
     relay_t *relay = argument;
     batch_t *batch = malloc(sizeof *batch);
     struct epoll_event events[EVENTS];
+    pthread_setname_np(pthread_self(), "trunkside-media");
     prefer();
     if (batch) prepare(batch);
     double window = 0;

@@ -28,6 +28,7 @@ CONTROL = {
     "queries": ["tests.bench.store_queries", "--calls", "100000"],
     "growth": ["tests.bench.growth"],
     "profile": ["tests.bench.profile"],
+    "packets": ["tests.bench.packets"],
 }
 """These measure Trunkside alone and print by their own rules."""
 TITLES = {
@@ -37,6 +38,7 @@ TITLES = {
     "queries": "Control: lists and summaries over 100,000 calls",
     "growth": "What grows with what",
     "profile": "Where the time of a call goes",
+    "packets": "Where the time of a packet goes",
 }
 NAMES = ("setup", "cost", "rate", "media", "relay", "footprint", *CONTROL)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,8 +85,8 @@ def audio(folder: Path) -> Path:
     return file
 
 
-def flow(relay: Relay, folder: Path, *, warm_up: float, window: float) -> Flow:
-    """Play audio both ways through every call of a relay, and read its CPU over the window."""
+def flow(relay: Relay, folder: Path, *, warm_up: float, window: float, edge: Callable[[], object] = object) -> Flow:
+    """Play audio both ways through every call of a relay, and read its CPU over the window. `edge` is called where it begins and ends."""
     table = folder / "ports.txt"
     table.write_text("".join(f"{caller} {agent}\n" for caller, agent in relay.ports))
     program, sound = compiled(folder), audio(folder)
@@ -97,8 +97,10 @@ def flow(relay: Relay, folder: Path, *, warm_up: float, window: float) -> Flow:
         _expect(process.stdout.readline(), "begin")
         meter.start()
         begin, relaying = time.monotonic(), cpu_seconds([relay.pid])
+        edge()
         _expect(process.stdout.readline(), "end")
         used, relaying, seconds = meter.read(), cpu_seconds([relay.pid]) - relaying, time.monotonic() - begin
+        edge()
         seen = json.loads(process.stdout.readline())
     return Flow(
         calls=len(relay.ports),

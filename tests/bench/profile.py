@@ -15,12 +15,13 @@ import signal
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import uvloop
 
 from tests.bench import signalling
-from tests.bench.machine import TEST_CORE, tree
+from tests.bench.machine import TEST_CORE, threads, tree
 from tests.bench.systems import HOST, trunkside
 from tests.support.product import free_port
 
@@ -69,28 +70,29 @@ def serve() -> None:
     runpy.run_module("sidecar.cli", run_name="__main__")
 
 
-def stage_of(file: str) -> str:
-    """The stage that a function of a file belongs to."""
-    return next((stage for part, stage in STAGES.items() if part in file), "interpreter and event loop")
+def stage_of(file: str, stages: Mapping[str, str], other: str) -> str:
+    """The stage that a function of a file belongs to: the first whose part of a path is in its own."""
+    return next((stage for part, stage in stages.items() if part in file), other)
 
 
-def report(file: Path, calls: int) -> list[str]:
-    """Shares by stage; built-in functions are counted where they are called."""
-    stats = pstats.Stats(str(file)).stats  # type: ignore[attr-defined]
+def report(profile: Path | cProfile.Profile, stages: Mapping[str, str], other: str, *, things: int, thing: str) -> list[str]:
+    """Shares by stage; built-in functions are counted where they are called. Function calls are told for each of `things`."""
+    stats = pstats.Stats(str(profile) if isinstance(profile, Path) else profile).stats  # type: ignore[attr-defined]
     time: Counter[str] = Counter()
     count: Counter[str] = Counter()
     for place, (_, n, own, _, callers) in stats.items():
         if place[0] != "~":
-            time[stage_of(place[0])] += own
-            count[stage_of(place[0])] += n
+            time[stage_of(place[0], stages, other)] += own
+            count[stage_of(place[0], stages, other)] += n
             continue
         for caller, (_, called, spent, _) in callers.items():
-            time[stage_of(caller[0])] += spent
-            count[stage_of(caller[0])] += called
+            time[stage_of(caller[0], stages, other)] += spent
+            count[stage_of(caller[0], stages, other)] += called
     total = sum(time.values())
-    lines = [f"{'stage':<34}{'share':>8}{'function calls a call':>24}"]
-    lines += [f"{stage:<34}{100 * spent / total:7.1f} %{count[stage] / calls:24.0f}" for stage, spent in time.most_common()]
-    return [*lines, f"{'all':<34}{'100.0 %':>9}{sum(count.values()) / calls:24.0f}"]
+    lines = [f"{'stage':<34}{'share':>8}{f'function calls a {thing}':>26}"]
+    digits = 0 if sum(count.values()) > 100 * things else 2
+    lines += [f"{stage:<34}{100 * spent / total:7.1f} %{count[stage] / things:26.{digits}f}" for stage, spent in time.most_common()]
+    return [*lines, f"{'all':<34}{'100.0 %':>9}{sum(count.values()) / things:26.{digits}f}"]
 
 
 def main() -> int:
@@ -100,9 +102,9 @@ def main() -> int:
         with trunkside(folder, agent) as running:
             assert running.pid is not None
             signalling.load(running, agent, folder, rate=20, calls=20)
-            before = _times(running.pid)
+            before = _used(running.pid)
             signalling.load(running, agent, folder, rate=RATE, calls=CALLS)
-            user, system = (after - earlier for after, earlier in zip(_times(running.pid), before, strict=True))
+            user, system = (after - earlier for after, earlier in zip(_used(running.pid), before, strict=True))
         os.environ[_FILE] = str(folder / "stats")
         with trunkside(folder, agent, ["tests.bench.profile", "serve"]) as running:
             assert running.pid is not None
@@ -112,17 +114,16 @@ def main() -> int:
         lines = [
             f"{CALLS} calls at {RATE}/s, 13 messages and about 25 facts each; the sidecar's process on core {TEST_CORE}",
             f"without a profiler: {user / CALLS * 1e6:.0f} µs a call in Python and libraries, {system / CALLS * 1e6:.0f} µs in the kernel",
-            *report(folder / "stats", CALLS),
+            *report(folder / "stats", STAGES, "interpreter and event loop", things=CALLS, thing="call"),
         ]
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 
 
-def _times(pid: int) -> tuple[float, float]:
+def _used(pid: int) -> tuple[float, float]:
     """Seconds that a process and what it started have used, outside of the kernel and within."""
-    tick = os.sysconf("SC_CLK_TCK")
-    fields = [Path(f"/proc/{each}/stat").read_text().rsplit(")", 1)[1].split() for each in tree(pid)]
-    return sum(int(each[11]) for each in fields) / tick, sum(int(each[12]) for each in fields) / tick
+    used = threads(tree(pid)).values()
+    return sum(thread.user for thread in used), sum(thread.system for thread in used)
 
 
 if __name__ == "__main__":

@@ -38,14 +38,15 @@ class Target:
 
 
 _SIGNALLING = "see where the time of a call goes, below: no stage stands out"
-_LISTENING = "the rest is the analysis, which listens to every packet"
+_LISTENING = "see where the time of a packet goes, below: the analysis listens to every one"
+_FORWARDING = "see where the time of a packet goes, below: the thread that forwards is in the kernel"
 TARGETS = (
     Target("most clean calls/s", "Sippy", 8.0, _SIGNALLING, more=True),
     Target("CPU a call at 1000 calls/s", "Kamailio", 0.5, _SIGNALLING),
     Target("added set-up delay p50 at 20 calls/s", "Kamailio", 1.0, _SIGNALLING),
-    Target("CPU a packet of the relay with its tap, 300 calls", "rtpengine", 1.0, "see what a packet costs at 50 calls"),
+    Target("CPU a packet of the relay with its tap, 300 calls", "rtpengine", 1.0, _FORWARDING),
     Target("CPU a packet, 300 calls", "rtpengine", 1.0, _LISTENING),
-    Target("most calls with media", "rtpengine", 1.5, "the analysis has more than half of the one core", more=True),
+    Target("most calls with media", "rtpengine", 1.5, _LISTENING, more=True),
 )
 
 

@@ -295,13 +295,14 @@ for _ in range(200):  # the thread has just begun
     if priorities[0] != priorities[-1]:
         break
     time.sleep(0.01)
-print(json.dumps(priorities))
+print(json.dumps([priorities, open(f"/proc/self/task/{threads[-1]}/comm").read().strip()]))
 """
 
 
 def test_the_forwarding_thread_stands_before_the_rest_of_its_process_wherever_that_stands() -> None:
     done = subprocess.run(["nice", "-n", "3", sys.executable, "-c", _PRIORITIES], capture_output=True, text=True, check=True)
-    main, *_, forwarding = json.loads(done.stdout)
+    (main, *_, forwarding), name = json.loads(done.stdout)
+    assert name == "trunkside-media"  # as `top -H` shows it
     assert (main, forwarding - main) == (min(19, os.getpriority(os.PRIO_PROCESS, 0) + 3), -10 if _may_be_preferred() else 0)
 
 
