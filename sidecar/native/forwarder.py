@@ -140,21 +140,25 @@ class Forwarder:
         octets, at = self._take(self._lib.relay_tap), 0
         if not octets:
             return
-        # This is done for every packet, so all it needs is at hand and each owner is called once.
-        unpack, skip, end, watchers = _TAPPED_HEAD.unpack_from, _HEAD.size, len(octets), self._watchers
-        taken: dict[int, list[Tapped]] = {slot: [] for slot in self._owners}
+        # This is done for every packet, so all it needs is at hand and each owner is called once; and for every call of many at each look,
+        # so nothing is done for owners of which nothing came.
+        unpack, skip, end, owners, watchers = _TAPPED_HEAD.unpack_from, _HEAD.size, len(octets), self._owners, self._watchers
+        taken: dict[int, list[Tapped]] = {}
         while at < end:
             slot, leg, size, arrival = unpack(octets, at)
             begin, start = at, at + skip
             at = start + size
-            if slot in taken:
-                data = octets[start:at]
-                taken[slot].append((_LEGS[leg], data, arrival))
-                if watchers and (watcher := watchers.get(slot)) is not None:
-                    watcher(_packet(octets, begin, data))
+            packets = taken.get(slot)
+            if packets is None:
+                if slot not in owners:
+                    continue
+                packets = taken[slot] = []
+            data = octets[start:at]
+            packets.append((_LEGS[leg], data, arrival))
+            if watchers and (watcher := watchers.get(slot)) is not None:
+                watcher(_packet(octets, begin, data))
         for slot, packets in taken.items():
-            if packets:
-                self._owners[slot].tapped(packets)
+            owners[slot].tapped(packets)
 
     def settle(self) -> None:
         """Ask the owners about the packets that wait for it."""
