@@ -36,10 +36,9 @@ class Measuring:
         """Let every live call's packets be looked at, until cancelled."""
         while True:
             await asyncio.sleep(ANALYSIS_PERIOD)
-            live = [call for call, session in self._sessions.items() if session.ended is None]
+            live = [session for session in self._sessions.values() if session.ended is None]
             for first in range(0, len(live), ANALYSIS_SHARE):
-                share = [self._sessions.get(call) for call in live[first : first + ANALYSIS_SHARE]]
-                await self._look_at([session for session in share if session is not None and session.ended is None])
+                await self._look_at([session for session in live[first : first + ANALYSIS_SHARE] if session.ended is None])
 
     async def _look_at(self, sessions: list[Session]) -> None:
         work = [(session.call, taken) for session in sessions if (taken := session.work()) or session.audience]
