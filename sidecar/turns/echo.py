@@ -55,43 +55,59 @@ def find(caller: Levels, agent: Levels) -> Echo | None:
     """The agent's echo in the caller's levels, both on the same grid; None where there is none worth the name."""
     if len(agent) <= LONGEST + _ENOUGH or np.count_nonzero(caller > _AUDIBLE_DB) < _ENOUGH:
         return None
-    active = agent > max(float(np.quantile(agent, 0.99)) - _ACTIVE_DB, _AUDIBLE_DB)
-    best = max(((_alike(caller, agent, active, late), late) for late in range(0, LONGEST, 2)), default=((0.0, 0.0), 0))
-    near = [(_alike(caller, agent, active, late), late) for late in (best[1] - 1, best[1] + 1) if late >= 0]
-    (likeness, gain), late = max([best, *near])
-    return Echo(late, gain) if likeness >= _LIKENESS else None
+    active = (agent > max(float(np.quantile(agent, 0.99)) - _ACTIVE_DB, _AUDIBLE_DB)).nonzero()[0]
+    said, after = agent[active], np.concatenate((caller, np.full(LONGEST, -np.inf, np.float32)))
+    best = max(_alike(said, after, active, range(0, LONGEST, 2)))
+    likeness, late = max([best, *_alike(said, after, active, [late for late in (best[1] - 1, best[1] + 1) if late >= 0])])
+    if likeness < _LIKENESS:
+        return None
+    heard = after[active + late]
+    return Echo(late, float(np.median((heard - said)[_may_repeat(said, heard)])))
 
 
-def _alike(caller: Levels, agent: Levels, active: npt.NDArray[np.bool_], late: int) -> tuple[float, float]:
-    """How the caller's levels follow the agent's of so many frames before (correlation), and how much fainter they are."""
-    then, now = agent[: len(agent) - late], caller[late:]
-    both = active[: len(then)] & (now > _AUDIBLE_DB) & (now < then - _FAINTER_DB)
-    if np.count_nonzero(both) < _ENOUGH:
-        return 0.0, 0.0
-    then, now = then[both], now[both]
-    spread = float(then.std() * now.std())
-    return float(((then - then.mean()) * (now - now.mean())).mean()) / spread if spread > 0 else 0.0, float(np.median(now - then))
+def _alike(said: Levels, after: Levels, active: npt.NDArray[np.intp], lates: Sequence[int]) -> list[tuple[float, int]]:
+    """How what was heard so many frames after `active` follows what the agent said then: the correlation for each of `lates`."""
+    heard = after[active + np.array(lates)[:, np.newaxis]]
+    both = _may_repeat(said, heard)
+    before = said.astype(np.float64)
+    now = np.where(both, heard, np.float64(0))
+    n, x, xx = (both.astype(np.float64) @ np.stack((np.ones_like(before), before, before * before), axis=1)).T
+    y, yy, xy = now.sum(axis=1), (now * now).sum(axis=1), now @ before
+    spread = (n * xx - x * x) * (n * yy - y * y)
+    told = (n >= _ENOUGH) & (spread > 0)
+    likeness = np.where(told, n * xy - x * y, 0) / np.sqrt(np.where(told, spread, 1))
+    return list(zip(likeness.tolist(), lates, strict=True))
+
+
+def _may_repeat(said: Levels, heard: Levels) -> npt.NDArray[np.bool_]:
+    """Where what was heard is loud enough to be heard, and faint enough to be an echo of what was said."""
+    return (heard > _AUDIBLE_DB) & (heard < said - _FAINTER_DB)
 
 
 def without_echo(spans: Sequence[Span], caller: Levels, agent: Levels, first: int, echo: Echo) -> list[Span]:
     """The caller's segments less what is echo at their edges; those that are nothing else are gone. The grid begins with frame `first`."""
     expected = np.full(len(caller), -200.0, np.float32)
     expected[echo.late :] = agent[: len(agent) - echo.late] + echo.gain
-    own = caller > np.max([np.roll(expected, by) for by in range(-_SMEARED, _SMEARED + 1)], axis=0) + _OVER_DB
-    return [part for span in spans for part in _own_parts(span, own, first)]
+    around = np.concatenate((expected[-_SMEARED:], expected, expected[:_SMEARED]))
+    for by in range(2 * _SMEARED + 1):
+        np.maximum(expected, around[by : by + len(expected)], out=expected)
+    own = caller > expected + _OVER_DB
+    rows = np.convolve(own, np.ones(_OF, np.int64), "valid") >= _ROW if len(own) >= _OF else own[:0]
+    return [part for span in spans for part in _own_parts(span, own, rows, first)]
 
 
-def _own_parts(span: Span, own: npt.NDArray[np.bool_], first: int) -> list[Span]:
+def _own_parts(span: Span, own: npt.NDArray[np.bool_], rows: npt.NDArray[np.bool_], first: int) -> list[Span]:
+    """What is left of a segment. `own` frames are louder than the echo; in `rows`, enough of a frame and those after it are."""
     start, end = round(span.start / FRAME_MS) - first, round(span.end / FRAME_MS) - first
     flags = own[max(0, start) : max(0, end)]
     if start < 0 or len(flags) < _OF or flags.all():
         return [span]
-    rows = np.flatnonzero(np.convolve(flags, np.ones(_OF, np.int64), "valid") >= _ROW)
-    if len(rows) == 0:
+    begins = rows[start : start + len(flags) - _OF + 1].nonzero()[0]
+    if len(begins) == 0:
         return []
-    breaks = np.flatnonzero(np.diff(rows) > _APART)
-    parts = zip(rows[np.r_[0, breaks + 1]].tolist(), rows[np.r_[breaks, -1]].tolist(), strict=True)
-    found = [_part(span, flags, low, high + _OF) for low, high in parts]
+    breaks = (begins[1:] - begins[:-1] > _APART).nonzero()[0]
+    parts = zip([begins[0], *begins[breaks + 1]], [*begins[breaks], begins[-1]], strict=True)
+    found = [_part(span, flags, int(low), int(high) + _OF) for low, high in parts]
     return [part for part in found if part.end - part.start >= _LEAST_MS]
 
 
