@@ -15,13 +15,16 @@ _BIN_S: Final = 0.25
 class Envelope:
     """One mapping: RTP time in seconds since its own zero to arrival time in seconds, for one run of one sender's clock."""
 
-    __slots__ = ("_keys", "_points", "_reach")
+    __slots__ = ("_hull", "_hull_of", "_keys", "_points", "_reach")
 
     def __init__(self, reach_s: float = 2.0) -> None:
         self._reach = reach_s
         # Invariant: one point for each quarter of a second that had packets, its least delayed one; keys and points in order of time.
         self._keys: list[int] = []
         self._points: list[tuple[float, float]] = []
+        # Invariant: the hull of the points between these two numbers, as they are now.
+        self._hull_of = (0, 0)
+        self._hull: list[tuple[float, float]] = []
 
     def add(self, time: float, arrival: float) -> None:
         """Note that the packet whose first sample is at `time` arrived at `arrival`."""
@@ -31,6 +34,7 @@ class Envelope:
             self._points.append((time, offset))
             return
         index = bisect_left(keys, key)
+        self._hull_of = (0, 0)
         if keys[index] != key:
             keys.insert(index, key)
             self._points.insert(index, (time, offset))
@@ -46,16 +50,26 @@ class Envelope:
             window = points[max(0, low - 1) : low + 1]
         if window[0][0] > time - reach / 2 or window[-1][0] < time + reach / 2:
             return time + min(offset for _, offset in window)
-        return time + _hull_at(window, time)
+        if self._hull_of != (low, high):
+            self._hull_of, self._hull = (low, high), _lower_hull(window)
+        return time + _at(self._hull, time)
 
 
-def _hull_at(points: list[tuple[float, float]], time: float) -> float:
-    """The lower convex hull of `points` (sorted by time, one on either side of `time`) at `time`."""
+def _lower_hull(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The lower convex hull of `points`, sorted by time."""
     hull: list[tuple[float, float]] = []
     for x, y in points:
-        while len(hull) >= 2 and (hull[-1][1] - hull[-2][1]) * (x - hull[-2][0]) >= (y - hull[-2][1]) * (hull[-1][0] - hull[-2][0]):
+        while len(hull) >= 2:
+            (x0, y0), (x1, y1) = hull[-2:]
+            if (y1 - y0) * (x - x0) < (y - y0) * (x1 - x0):
+                break
             hull.pop()
         hull.append((x, y))
+    return hull
+
+
+def _at(hull: list[tuple[float, float]], time: float) -> float:
+    """The hull at `time`, which lies between its ends."""
     right = bisect_left(hull, (time, float("-inf")))
     right = min(max(right, 1), len(hull) - 1)
     (x0, y0), (x1, y1) = hull[right - 1], hull[right]

@@ -53,9 +53,9 @@ class Picture:
             (first, _), (_, last) = self.losses[-2:]
             self.losses[-2:] = [(first, last)]
 
-    def between(self, first: int, last: int) -> Levels:
-        """Levels (dB) of the 10 ms frames [first, last), as far as there are any."""
-        return -np.frombuffer(bytes(self._fine[max(0, first) : max(0, last)]), np.uint8).astype(np.float32)
+    def between(self, first: int, last: int) -> bytearray:
+        """How far under full scale (whole dB) the 10 ms frames [first, last) are, as far as there are any."""
+        return self._fine[max(0, first) : max(0, last)]
 
     def levels(self, most: int) -> tuple[int, list[int]]:
         """Samples in a step, and the greatest level of each step in whole dB of full scale, in `most` steps or fewer."""
