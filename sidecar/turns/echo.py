@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.speech.refine import Levels
+from sidecar.speech.refine import FLOOR_DB, Levels
 from sidecar.turns.spans import Span
 
 FRAME_MS: Final = 10.0
@@ -55,33 +56,49 @@ def find(caller: Levels, agent: Levels) -> Echo | None:
     """The agent's echo in the caller's levels, both on the same grid; None where there is none worth the name."""
     if len(agent) <= LONGEST + _ENOUGH or np.count_nonzero(caller > _AUDIBLE_DB) < _ENOUGH:
         return None
-    active = (agent > max(float(np.quantile(agent, 0.99)) - _ACTIVE_DB, _AUDIBLE_DB)).nonzero()[0]
-    said, after = agent[active], np.concatenate((caller, np.full(LONGEST, -np.inf, np.float32)))
-    best = max(_alike(said, after, active, range(0, LONGEST, 2)))
-    likeness, late = max([best, *_alike(said, after, active, [late for late in (best[1] - 1, best[1] + 1) if late >= 0])])
-    if likeness < _LIKENESS:
-        return None
-    heard = after[active + late]
-    return Echo(late, float(np.median((heard - said)[_may_repeat(said, heard)])))
+    search = _Search(caller, agent)
+    best = max((search.likeness(late), late) for late in range(0, LONGEST, 2))
+    likeness, late = max([best, *((search.likeness(late), late) for late in (best[1] - 1, best[1] + 1) if late >= 0)])
+    return Echo(late, search.gain(late)) if likeness >= _LIKENESS else None
 
 
-def _alike(said: Levels, after: Levels, active: npt.NDArray[np.intp], lates: Sequence[int]) -> list[tuple[float, int]]:
-    """How what was heard so many frames after `active` follows what the agent said then: the correlation for each of `lates`."""
-    heard = after[active + np.array(lates)[:, np.newaxis]]
-    both = _may_repeat(said, heard)
-    before = said.astype(np.float64)
-    now = np.where(both, heard, np.float64(0))
-    n, x, xx = (both.astype(np.float64) @ np.stack((np.ones_like(before), before, before * before), axis=1)).T
-    y, yy, xy = now.sum(axis=1), (now * now).sum(axis=1), now @ before
-    spread = (n * xx - x * x) * (n * yy - y * y)
-    told = (n >= _ENOUGH) & (spread > 0)
-    likeness = np.where(told, n * xy - x * y, 0) / np.sqrt(np.where(told, spread, 1))
-    return list(zip(likeness.tolist(), lates, strict=True))
+class _Search:
+    """The caller's levels beside those of the agent so many frames before."""
 
+    def __init__(self, caller: Levels, agent: Levels) -> None:
+        active = agent > max(float(np.quantile(agent, 0.99)) - _ACTIVE_DB, _AUDIBLE_DB)
+        self._size = len(agent)
+        self._said = agent
+        self._heard = np.concatenate((caller, np.full(LONGEST, FLOOR_DB, np.float32)))
+        self._audible = self._heard > _AUDIBLE_DB
+        self._bound = np.where(active, agent - np.float32(_FAINTER_DB), np.float32(-np.inf))
+        """An echo is under this."""
+        # In double precision, where sums of whole dB and of their products are exact.
+        self._x = np.stack((agent, agent * agent)).astype(np.float64)
+        self._y = np.stack((self._heard, self._heard * self._heard)).astype(np.float64)
 
-def _may_repeat(said: Levels, heard: Levels) -> npt.NDArray[np.bool_]:
-    """Where what was heard is loud enough to be heard, and faint enough to be an echo of what was said."""
-    return (heard > _AUDIBLE_DB) & (heard < said - _FAINTER_DB)
+    def _repeated(self, late: int) -> npt.NDArray[np.bool_]:
+        """Frames of the agent whose echo may be what was heard so many frames later."""
+        after = slice(late, late + self._size)
+        return self._audible[after] & (self._heard[after] < self._bound)
+
+    def likeness(self, late: int) -> float:
+        """How what was heard follows what was said (correlation)."""
+        repeated = self._repeated(late)
+        n = int(np.count_nonzero(repeated))
+        if n < _ENOUGH:
+            return 0.0
+        weights, after = repeated.astype(np.float64), self._y[:, late : late + self._size]
+        x, xx = (self._x @ weights).tolist()
+        y, yy = (after @ weights).tolist()
+        xy = float(self._x[0] @ (weights * after[0]))
+        spread = (n * xx - x * x) * (n * yy - y * y)
+        return (n * xy - x * y) / sqrt(spread) if spread > 0 else 0.0
+
+    def gain(self, late: int) -> float:
+        """How much louder (dB) than what was said it is, which is less than nothing."""
+        repeated = self._repeated(late)
+        return float(np.median(self._heard[late : late + self._size][repeated] - self._said[repeated]))
 
 
 def without_echo(spans: Sequence[Span], caller: Levels, agent: Levels, first: int, echo: Echo) -> list[Span]:
