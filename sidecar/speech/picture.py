@@ -21,19 +21,15 @@ class Picture:
     def __init__(self) -> None:
         self._steps = bytearray()
         self._fine = bytearray()
-        self._rest: Levels = np.zeros(0, np.float32)
         self._near = _NEAR
         self.losses: list[tuple[int, int]] = []
         """Start and end of what never arrived, some 500 entries at most."""
 
     def frames(self, levels: Levels) -> None:
         """Take the levels (dB) of the 10 ms frames that follow those before."""
-        self._fine += _octets(levels)
-        levels = np.concatenate((self._rest, levels)) if len(self._rest) else levels
-        whole = len(levels) // _FRAMES * _FRAMES
-        loudest = levels[:whole].reshape(-1, _FRAMES).max(axis=1)
-        self._steps += _octets(loudest)
-        self._rest = levels[whole:].copy()
+        self._fine += np.minimum(np.maximum(0.5 - levels, 0), -FLOOR_DB).astype(np.uint8).tobytes()
+        known, whole = len(self._steps) * _FRAMES, len(self._fine) // _FRAMES * _FRAMES
+        self._steps += np.frombuffer(self._fine[known:whole], np.uint8).reshape(-1, _FRAMES).min(axis=1).tobytes()
 
     def lost(self, start: int, samples: int) -> None:
         """Note that [start, start + samples) never arrived."""
@@ -63,8 +59,3 @@ class Picture:
         factor = max(1, -(-len(steps) // most))
         padded = np.concatenate((steps, np.full(-len(steps) % factor, -FLOOR_DB, np.uint8)))
         return STEP * factor, (-padded.reshape(-1, factor).min(axis=1).astype(np.int64)).tolist() if len(steps) else []
-
-
-def _octets(levels: Levels) -> bytes:
-    octets: bytes = np.clip(0.5 - levels, 0, -FLOOR_DB).astype(np.uint8).tobytes()
-    return octets

@@ -210,7 +210,8 @@ class SpeechTrack:
             following = self._unsettled[0] if self._unsettled else self._open
             if raw.onset is None or raw.start > head - self._within:  # else its audio is gone, and what was found in time stands
                 self._refine_onset(raw)
-            raw.level = refine.active_level(np.concatenate(raw.levels))  # of the whole: it may have begun with what is fainter
+            else:
+                raw.level = refine.active_level(np.concatenate(raw.levels))  # of the whole: it may have begun with what is fainter
             raw.stop = self._boundary(raw, "end", following.start if following is not None else head)
             self._keep(raw)
         for raw in self._growing():
@@ -333,7 +334,7 @@ class SpeechTrack:
         if len(pause) >= _CHUNK:
             chunks = pause[: len(pause) // _CHUNK * _CHUNK].reshape(-1, _CHUNK)
             rank = round(_CHUNK * self._settings.noise_percentile / 100)
-            exceeded = np.sort(np.sort(chunks, axis=1)[:, rank])
+            exceeded = np.sort(np.partition(chunks, rank, axis=1)[:, rank])
             if faint:
                 return float(exceeded[-1])
             self._last_noise = float(exceeded[len(exceeded) // 4])
@@ -363,5 +364,5 @@ class SpeechTrack:
 
 def _upper_level(samples_by_level: npt.NDArray[np.int64]) -> float:
     """The level that the loudest fifth of the speech, by duration, reaches; index i of the histogram counts speech at −i dB."""
-    reached = np.cumsum(samples_by_level)
-    return -float(np.searchsorted(reached, reached[-1] / 5))
+    reached = samples_by_level.cumsum()
+    return -float(reached.searchsorted(reached[-1] / 5))
