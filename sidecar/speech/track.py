@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +24,7 @@ _SAME_LEVEL_DB = 0.5
 _SILENT_DB = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """Speech without a pause worth the name. Positions in samples at 8 kHz; `closed` is False while it may still grow."""
 
     start: int
@@ -123,10 +123,10 @@ class SpeechTrack:
             first -= 1
         known = self._settled[first:]
         known += [self._segment(raw) for raw in self._growing() if raw.onset is not None]
-        return [s for s in known if not self._faint(s)]
-
-    def _faint(self, segment: Segment) -> bool:
-        return self._level is not None and segment.level_db < self._level - self._settings.gate_db
+        if self._level is None:
+            return known
+        faint = self._level - self._settings.gate_db
+        return [segment for segment in known if segment.level_db >= faint]
 
     def _fill(self, samples: int, *, lost: bool) -> None:
         while samples > 0:

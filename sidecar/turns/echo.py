@@ -7,7 +7,7 @@ does, always as much later and always as much fainter; nobody who speaks does th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import sqrt
 from typing import Final
 
@@ -133,7 +133,7 @@ def _part(span: Span, flags: npt.NDArray[np.bool_], low: int, high: int) -> Span
     begins = span.start + FRAME_MS * (low + int(flags[low:high].argmax()))
     ends = span.start + FRAME_MS * (high - int(flags[low:high][::-1].argmax()))
     if begins - span.start > _KEEP_MS:
-        span = replace(span, start=begins, start_uncertainty=max(span.start_uncertainty, _UNCERTAIN_MS))
+        span = span._replace(start=begins, start_uncertainty=max(span.start_uncertainty, _UNCERTAIN_MS))
     if span.end - ends > _KEEP_MS:
-        span = replace(span, end=ends, end_uncertainty=max(span.end_uncertainty, _UNCERTAIN_MS))
+        span = span._replace(end=ends, end_uncertainty=max(span.end_uncertainty, _UNCERTAIN_MS))
     return span
