@@ -58,13 +58,15 @@ class Envelope:
 def _lower_hull(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     """The lower convex hull of `points`, sorted by time."""
     hull: list[tuple[float, float]] = []
-    for x, y in points:
-        while len(hull) >= 2:
-            (x0, y0), (x1, y1) = hull[-2:]
+    for point in points:
+        x, y = point
+        while len(hull) > 1:
+            x0, y0 = hull[-2]
+            x1, y1 = hull[-1]
             if (y1 - y0) * (x - x0) < (y - y0) * (x1 - x0):
                 break
             hull.pop()
-        hull.append((x, y))
+        hull.append(point)
     return hull
 
 

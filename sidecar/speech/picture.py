@@ -1,4 +1,4 @@
-"""How loud one direction was, and where its audio never arrived: a byte for 10 ms and one for 100 ms, so that hours can be kept."""
+"""How loud one direction was, and where its audio never arrived: a byte for 10 ms, so that hours can be kept."""
 
 from __future__ import annotations
 
@@ -19,17 +19,14 @@ class Picture:
     """Taken on the stream's time line as the audio comes in."""
 
     def __init__(self) -> None:
-        self._steps = bytearray()
-        self._fine = bytearray()
+        self._frames = bytearray()
         self._near = _NEAR
         self.losses: list[tuple[int, int]] = []
         """Start and end of what never arrived, some 500 entries at most."""
 
     def frames(self, levels: Levels) -> None:
         """Take the levels (dB) of the 10 ms frames that follow those before."""
-        self._fine += np.minimum(np.maximum(0.5 - levels, 0), -FLOOR_DB).astype(np.uint8).tobytes()
-        known, whole = len(self._steps) * _FRAMES, len(self._fine) // _FRAMES * _FRAMES
-        self._steps += np.frombuffer(self._fine[known:whole], np.uint8).reshape(-1, _FRAMES).min(axis=1).tobytes()
+        self._frames += np.minimum(np.maximum(0.5 - levels, 0), -FLOOR_DB).astype(np.uint8).tobytes()
 
     def lost(self, start: int, samples: int) -> None:
         """Note that [start, start + samples) never arrived."""
@@ -51,11 +48,12 @@ class Picture:
 
     def between(self, first: int, last: int) -> bytearray:
         """How far under full scale (whole dB) the 10 ms frames [first, last) are, as far as there are any."""
-        return self._fine[max(0, first) : max(0, last)]
+        return self._frames[max(0, first) : max(0, last)]
 
     def levels(self, most: int) -> tuple[int, list[int]]:
         """Samples in a step, and the greatest level of each step in whole dB of full scale, in `most` steps or fewer."""
-        steps = np.frombuffer(bytes(self._steps), np.uint8)
+        whole = len(self._frames) // _FRAMES * _FRAMES
+        steps = np.frombuffer(self._frames[:whole], np.uint8).reshape(-1, _FRAMES).min(axis=1)
         factor = max(1, -(-len(steps) // most))
         padded = np.concatenate((steps, np.full(-len(steps) % factor, -FLOOR_DB, np.uint8)))
         return STEP * factor, (-padded.reshape(-1, factor).min(axis=1).astype(np.int64)).tolist() if len(steps) else []

@@ -66,7 +66,7 @@ class _Search:
     """The caller's levels beside those of the agent so many frames before."""
 
     def __init__(self, caller: Levels, agent: Levels) -> None:
-        active = agent > max(float(np.quantile(agent, 0.99)) - _ACTIVE_DB, _AUDIBLE_DB)
+        active = agent > max(_loudest(agent) - _ACTIVE_DB, _AUDIBLE_DB)
         self._size = len(agent)
         self._said = agent
         self._heard = np.concatenate((caller, np.full(LONGEST, FLOOR_DB, np.float32)))
@@ -99,6 +99,13 @@ class _Search:
         """How much louder (dB) than what was said it is, which is less than nothing."""
         repeated = self._repeated(late)
         return float(np.median(self._heard[late : late + self._size][repeated] - self._said[repeated]))
+
+
+def _loudest(levels: Levels) -> float:
+    """What one frame in a hundred exceeds (the 99th percentile, between two frames where it falls there)."""
+    below, rest = divmod(0.99 * (len(levels) - 1), 1)
+    low, high = np.partition(levels, (int(below), int(below) + 1))[int(below) : int(below) + 2].tolist()
+    return float(low + (high - low) * rest)
 
 
 def without_echo(spans: Sequence[Span], caller: Levels, agent: Levels, first: int, echo: Echo) -> list[Span]:
