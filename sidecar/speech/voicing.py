@@ -32,9 +32,10 @@ def is_voice(pcm: Pcm, settings: SpeechSettings) -> bool:
     """Whether up to half a second of sound can be speech. In doubt it can."""
     power = _spectra(pcm)
     energy = power.sum(axis=1)
-    if energy.max() <= 0:
+    loudest = energy.max()
+    if loudest <= 0:
         return True
-    power = power[energy > energy.max() * 0.01]
+    power = power[energy > loudest * 0.01]
     if len(power) < 2:
         return False  # a stroke: no voice is so short
     voiced = float((_periodicity(power) > settings.voiced_correlation).mean())

@@ -79,7 +79,7 @@ class _Floor:
         waiting: list[int] = []  # utterances that held the floor and have not been answered
         following = 0
         for index, spurt in enumerate(self._agent):
-            while following < len(self._utterances) and self._begins_before(following, spurt.start):
+            while following < len(self._utterances) and self._utterances[following].start < spurt.start:
                 if self._floor_at[following] is not None:
                     waiting.append(following)
                 following += 1
@@ -93,9 +93,6 @@ class _Floor:
             turns.append(turn)
             waiting = rest + [w for w in waiting if w not in held]
         return turns
-
-    def _begins_before(self, index: int, time: float) -> bool:
-        return self._utterances[index].start < time
 
     def _forgotten(self, index: int, now: float) -> bool:
         return any(self._utterances[index].start < reset <= now for reset in self._resets)
