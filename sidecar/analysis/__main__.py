@@ -23,6 +23,9 @@ log = structlog.get_logger()
 NICENESS: Final = 5
 """Where the processors are all taken, calls come first and their figures a little later."""
 
+FREE: Final = 8 << 20
+"""A look's packets come and go several times a second: the kernel need not clear their memory each time."""
+
 
 def main() -> None:
     """Serve until the sidecar is gone."""
@@ -32,7 +35,7 @@ def main() -> None:
     logs.configure()
     with socket.socket(fileno=int(sys.argv[1])) as sock, sock.makefile("rb") as requests:
         calls = Calls(Recordings(Path(sys.argv[2]), int(sys.argv[3])) if len(sys.argv) > 2 else None, _network)
-        settle()
+        settle(FREE)
         sock.sendall(packed(os.getpid()))
         while (body := _frame(requests)) is not None:
             sock.sendall(packed(calls.answer(unpacked(body))))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import groupby
-from typing import Final, Protocol, assert_never
+from typing import Final, Protocol, assert_never, cast
 
 from control.contract.call import Capture, Recording, RecordingFormat
 from sidecar.analysis.work import (
@@ -116,7 +116,7 @@ class Calls:
     def _feed(self, call: str, measurement: Measurement, work: Sequence[Work]) -> None:
         for kind, items in groupby(work, type):
             if kind is tuple:
-                packets: list[Tapped] = [item for item in items if isinstance(item, tuple)]
+                packets = list(cast("Iterator[Tapped]", items))
                 measurement.packets(packets)
                 if (listening := self._listened.get(call)) is not None:
                     listening.packets(packets)

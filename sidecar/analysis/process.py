@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import sys
 from collections.abc import Sequence
@@ -153,6 +154,8 @@ class AnalysisProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
+                # It has one processor at most: threads for its larger products would spin on those of the calls.
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
             )
         self._reader, self._writer = await asyncio.open_connection(sock=ours)
         await self._exchange(b"", START_TIMEOUT)

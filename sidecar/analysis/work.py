@@ -6,7 +6,7 @@ import pickle
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from control.contract.call import RecordingFormat, RelayDelay, Turn
 from sidecar.clocks import Mono
@@ -108,8 +108,7 @@ class Finish:
     calls: Sequence[Ended]
 
 
-@dataclass(frozen=True, slots=True)
-class News:
+class News(NamedTuple):
     """Turns of a call that are new or better known, and its audio where somebody listens in (`Listening.take`)."""
 
     turns: list[Turn]

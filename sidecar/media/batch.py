@@ -49,25 +49,36 @@ def parts(packets: Sequence[Tapped]) -> Iterator[Stretch | Tapped]:
         yield from packets
         return
     rows = np.frombuffer(b"".join(datagrams), np.uint8).reshape(-1, size)
-    first, timestamps, ssrcs = np.ascontiguousarray(rows[:, :HEADER_LENGTH]).view(">u4").T.astype(np.int64)
-    flags, sequences = first >> 16, first & 0xFFFF
-    steps = timestamps[1:] - timestamps[:-1]
-    links = (sequences[1:] - sequences[:-1] == 1) & (ssrcs[1:] == ssrcs[:-1]) & (flags[1:] == flags[:-1]) & (flags[1:] >> 7 == 0x100)
-    links &= steps > 0
-    links[1:] &= ~links[:-1] | (steps[1:] == steps[:-1])
-    breaks = (np.flatnonzero(~links) + 1).tolist()
+    headers = np.ascontiguousarray(rows[:, :HEADER_LENGTH]).view(">u4").astype(np.int64)
     arrivals = np.array(times)
-    for start, end in zip([0, *breaks], [*breaks, len(packets)], strict=True):
+    for start, end in _regular(headers):
         if end - start < SHORTEST:
             yield from packets[start:end]
             continue
+        first, timestamp, ssrc = headers[start].tolist()
         yield Stretch(
             packets=packets[start:end],
-            ssrc=int(ssrcs[start]),
-            payload_type=int(flags[start]) & 0x7F,
-            sequence=int(sequences[start]),
-            timestamp=int(timestamps[start]),
-            step=int(steps[start]),
+            ssrc=ssrc,
+            payload_type=first >> 16 & 0x7F,
+            sequence=first & 0xFFFF,
+            timestamp=timestamp,
+            step=int(headers[start + 1, 1]) - timestamp,
             arrivals=arrivals[start:end],
             payloads=rows[start:end, HEADER_LENGTH:],
         )
+
+
+def _regular(headers: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Starts and ends of what is regular; `headers` has the first three words of each packet."""
+    rises = headers[1:] - headers[:-1]
+    first, last, rise = headers[0].tolist(), headers[-1].tolist(), rises[0].tolist()
+    # A sequence number that wraps carries into the flags before it.
+    plain = first[0] >> 23 == 0x100 and first[0] >> 16 == last[0] >> 16
+    if plain and rise[0] == 1 and rise[1] > 0 and rise[2] == 0 and (rises == rises[0]).all():
+        yield 0, len(headers)
+        return
+    words, sequences = headers[:, 0], headers[:, 0] & 0xFFFF
+    links = (rises[:, 0] == 1) & (sequences[1:] > 0) & (words[1:] >> 23 == 0x100) & (rises[:, 1] > 0) & (rises[:, 2] == 0)
+    links[1:] &= ~links[:-1] | (rises[1:, 1] == rises[:-1, 1])
+    breaks = ((~links).nonzero()[0] + 1).tolist()
+    yield from zip([0, *breaks], [*breaks, len(headers)], strict=True)

@@ -35,14 +35,18 @@ class Pattern:
 class Losses:
     """Takes the packets in the order of their numbers, as soon as none can be overtaken any more."""
 
-    __slots__ = ("_bursts", "_expected", "_first", "_in_bursts", "_last", "_lossy", "_lost", "_lost_in_bursts", "_now", "_row", "_worst")
+    __slots__ = (
+        "_begin", "_bursts", "_expected", "_expected_before", "_first", "_in_bursts", "_last", "_lossy", "_lost", "_lost_before",
+        "_lost_in_bursts", "_row", "_worst",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._expected = self._lost = 0
         # The row of losses that is still open: numbers of its first and last lost packet, and how many were lost.
         self._first = self._last = self._row = 0
         self._bursts = self._in_bursts = self._lost_in_bursts = 0
-        self._now = Interval(0.0, 0, 0)
+        # The interval that is still open: its start, and both counts before it.
+        self._begin, self._expected_before, self._lost_before = 0.0, 0, 0
         self._worst: Interval | None = None
         self._lossy = 0
 
@@ -56,12 +60,11 @@ class Losses:
                 self._first = first
             self._last = first + lost - 1
             self._row += lost
+        if second >= self._begin + INTERVAL_S:
+            self._end_interval()
+            self._begin = second // INTERVAL_S * INTERVAL_S
         self._expected += received + lost
         self._lost += lost
-        if second >= self._now.start_s + INTERVAL_S:
-            self._end_interval()
-            self._now = Interval(second // INTERVAL_S * INTERVAL_S, 0, 0)
-        self._now = Interval(self._now.start_s, self._now.expected + received + lost, self._now.lost + lost)
 
     def _end_row(self) -> None:
         if self._row > 1:
@@ -71,17 +74,18 @@ class Losses:
         self._row = 0
 
     def _end_interval(self) -> None:
-        if self._now.lost:
+        expected, lost = self._expected - self._expected_before, self._lost - self._lost_before
+        self._expected_before, self._lost_before = self._expected, self._lost
+        if lost:
             self._lossy += 1
             worst = self._worst
-            if worst is None or self._now.lost * worst.expected > worst.lost * self._now.expected:
-                self._worst = self._now
+            if worst is None or lost * worst.expected > worst.lost * expected:
+                self._worst = Interval(self._begin, expected, lost)
 
     def finish(self) -> Pattern:
         """What there is to say of all that came."""
         self._end_row()
         self._end_interval()
-        self._now = Interval(self._now.start_s, 0, 0)
         rest = self._expected - self._in_bursts
         return Pattern(
             bursts=self._bursts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -120,8 +121,7 @@ class Reception:
         self._seen = (self._seen << (count - 1) | (1 << (count - 1)) - 1) & _SEEN
         differences = np.abs((arrivals[1:] - arrivals[:-1]) * self.clock_rate - step)
         self._deviation = (self._deviation[0] + float(differences.sum()), self._deviation[1] + count - 1)
-        weights = _KEEP ** np.arange(count - 2, -1, -1)
-        self._jitter = self._jitter * _KEEP ** (count - 1) + float(differences @ weights) / 16
+        self._jitter = self._jitter * _KEEP ** (count - 1) + float(differences @ _weights(count - 1)) / 16
         last = timestamp + (count - 1) * step
         self._last_transit = float(arrivals[-1]) * self.clock_rate - last
         self._last_step = (self.highest, last)
@@ -153,3 +153,9 @@ class Reception:
         before = self._interval
         self._interval = (expected, lost)
         return Interval(expected - before[0], lost - before[1])
+
+
+@lru_cache(maxsize=1024)
+def _weights(count: int) -> npt.NDArray[np.float64]:
+    """How much each of so many differences in a row still weighs in the estimate after the last."""
+    return np.asarray(_KEEP ** np.arange(count - 1, -1, -1))

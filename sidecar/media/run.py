@@ -118,10 +118,10 @@ class Run:
         if self.start is None or self.late_since is not None or not regular or extended <= self._last_timestamp:
             return False
         payload, size = stretch.payloads.tobytes(), stretch.payloads.shape[1]
-        arrivals, delays = stretch.arrivals.tolist(), offsets.tolist()
+        arrivals = stretch.arrivals.tolist()
         for first in range(0, count, _BLOCK):
             last = min(first + _BLOCK, count)
-            best = min(range(first, last), key=delays.__getitem__)
+            best = first + int(offsets[first:last].argmin())
             block = Held(
                 timestamp=extended + first * step,
                 sequence=sequence + first,
@@ -132,7 +132,7 @@ class Run:
                 best=(extended + best * step, arrivals[best]),
             )
             self.held.append(block)
-            self._note_floor(delays[best], arrivals[best])
+            self._note_floor(float(offsets[best]), arrivals[best])
         self.last_arrival = float(stretch.arrivals[-1])
         self._last_timestamp, self._last_sequence = extended + (count - 1) * step, sequence + count - 1
         self._last_offset = float(offsets[-1])

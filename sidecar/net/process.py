@@ -25,8 +25,8 @@ def leave_no_core() -> None:
         Path("/proc/self/coredump_filter").write_text("0")
 
 
-def settle() -> None:
-    """Call it once, when everything is loaded and before the first call."""
+def settle(free: int = 4 * _BLOCK) -> None:
+    """Call it once, when everything is loaded and before the first call. So many octets may be held that are not in use."""
     gc.collect()
     gc.freeze()  # what was loaded stays: no collection need look at it again
     gc.set_threshold(_YOUNG, 20, 20)
@@ -36,7 +36,7 @@ def settle() -> None:
         return  # another C library, with ways of its own
     # Fixed thresholds: the library would raise them to the largest block ever freed, and keep what many calls at once had taken.
     mallopt(_M_MMAP_THRESHOLD, _BLOCK)
-    mallopt(_M_TRIM_THRESHOLD, 4 * _BLOCK)
+    mallopt(_M_TRIM_THRESHOLD, free)
     mallopt(_M_ARENA_MAX, 2)
 
 

@@ -1,4 +1,4 @@
-"""How loud one direction was, and where its audio never arrived: a byte for 10 ms and one for 100 ms, so that hours can be kept."""
+"""How loud one direction was, and where its audio never arrived: a byte for 10 ms, so that hours can be kept."""
 
 from __future__ import annotations
 
@@ -19,21 +19,14 @@ class Picture:
     """Taken on the stream's time line as the audio comes in."""
 
     def __init__(self) -> None:
-        self._steps = bytearray()
-        self._fine = bytearray()
-        self._rest: Levels = np.zeros(0, np.float32)
+        self._frames = bytearray()
         self._near = _NEAR
         self.losses: list[tuple[int, int]] = []
         """Start and end of what never arrived, some 500 entries at most."""
 
     def frames(self, levels: Levels) -> None:
         """Take the levels (dB) of the 10 ms frames that follow those before."""
-        self._fine += _octets(levels)
-        levels = np.concatenate((self._rest, levels)) if len(self._rest) else levels
-        whole = len(levels) // _FRAMES * _FRAMES
-        loudest = levels[:whole].reshape(-1, _FRAMES).max(axis=1)
-        self._steps += _octets(loudest)
-        self._rest = levels[whole:].copy()
+        self._frames += np.minimum(np.maximum(0.5 - levels, 0), -FLOOR_DB).astype(np.uint8).tobytes()
 
     def lost(self, start: int, samples: int) -> None:
         """Note that [start, start + samples) never arrived."""
@@ -53,18 +46,14 @@ class Picture:
             (first, _), (_, last) = self.losses[-2:]
             self.losses[-2:] = [(first, last)]
 
-    def between(self, first: int, last: int) -> Levels:
-        """Levels (dB) of the 10 ms frames [first, last), as far as there are any."""
-        return -np.frombuffer(bytes(self._fine[max(0, first) : max(0, last)]), np.uint8).astype(np.float32)
+    def between(self, first: int, last: int) -> bytearray:
+        """How far under full scale (whole dB) the 10 ms frames [first, last) are, as far as there are any."""
+        return self._frames[max(0, first) : max(0, last)]
 
     def levels(self, most: int) -> tuple[int, list[int]]:
         """Samples in a step, and the greatest level of each step in whole dB of full scale, in `most` steps or fewer."""
-        steps = np.frombuffer(bytes(self._steps), np.uint8)
+        whole = len(self._frames) // _FRAMES * _FRAMES
+        steps = np.frombuffer(self._frames[:whole], np.uint8).reshape(-1, _FRAMES).min(axis=1)
         factor = max(1, -(-len(steps) // most))
         padded = np.concatenate((steps, np.full(-len(steps) % factor, -FLOOR_DB, np.uint8)))
         return STEP * factor, (-padded.reshape(-1, factor).min(axis=1).astype(np.int64)).tolist() if len(steps) else []
-
-
-def _octets(levels: Levels) -> bytes:
-    octets: bytes = np.clip(0.5 - levels, 0, -FLOOR_DB).astype(np.uint8).tobytes()
-    return octets

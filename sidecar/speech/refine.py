@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -61,7 +61,7 @@ def band_power(pcm: Pcm, settings: SpeechSettings) -> Levels:
     smooth[1:] += power[:-1]
     smooth[:-1] += power[1:]
     smooth[1:-1] /= 3
-    smooth[[0, -1]] /= 2
+    smooth[:: len(smooth) - 1 or 1] /= 2
     return decibels(smooth)
 
 
@@ -140,7 +140,7 @@ def crossing(power: Levels, level: float, core: int, side: Side, *, noisy: bool,
     starts, ends = starts[long_enough], ends[long_enough]
     if len(starts) == 0:
         return None
-    index = max(0, int(np.searchsorted(starts, core, side="right")) - 1)
+    index = max(0, int(starts.searchsorted(core, side="right")) - 1)
     hole = (settings.onset_hole_ms if side == "onset" else settings.hole_ms) // 2
     if noisy:
         hole = min(hole, settings.hole_in_noise_ms // 2)
@@ -153,7 +153,15 @@ def crossing(power: Levels, level: float, core: int, side: Side, *, noisy: bool,
 def expected_loss(depth: float, side: Side) -> tuple[float, float]:
     """What hiding all but the top `depth` dB costs: (bias to correct, uncertainty left) in ms."""
     table = _END_LOST if side == "end" else _ONSET_LOST
-    depths = [row[0] for row in table]
-    median = float(np.interp(depth, depths, [row[1] for row in table]))
-    ninety = float(np.interp(depth, depths, [row[2] for row in table]))
+    index = bisect_right(table, depth, key=_depth)
+    if index in (0, len(table)):
+        _, median, ninety = table[min(index, len(table) - 1)]
+    else:
+        (low, median, ninety), (high, next_median, next_ninety) = table[index - 1 : index + 1]
+        median += (next_median - median) / (high - low) * (depth - low)
+        ninety += (next_ninety - ninety) / (high - low) * (depth - low)
     return median, max(ninety - median, median)
+
+
+def _depth(row: tuple[float, float, float]) -> float:
+    return row[0]

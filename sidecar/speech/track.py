@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +24,7 @@ _SAME_LEVEL_DB = 0.5
 _SILENT_DB = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """Speech without a pause worth the name. Positions in samples at 8 kHz; `closed` is False while it may still grow."""
 
     start: int
@@ -123,10 +123,10 @@ class SpeechTrack:
             first -= 1
         known = self._settled[first:]
         known += [self._segment(raw) for raw in self._growing() if raw.onset is not None]
-        return [s for s in known if not self._faint(s)]
-
-    def _faint(self, segment: Segment) -> bool:
-        return self._level is not None and segment.level_db < self._level - self._settings.gate_db
+        if self._level is None:
+            return known
+        faint = self._level - self._settings.gate_db
+        return [segment for segment in known if segment.level_db >= faint]
 
     def _fill(self, samples: int, *, lost: bool) -> None:
         while samples > 0:
@@ -210,7 +210,8 @@ class SpeechTrack:
             following = self._unsettled[0] if self._unsettled else self._open
             if raw.onset is None or raw.start > head - self._within:  # else its audio is gone, and what was found in time stands
                 self._refine_onset(raw)
-            raw.level = refine.active_level(np.concatenate(raw.levels))  # of the whole: it may have begun with what is fainter
+            else:
+                raw.level = refine.active_level(np.concatenate(raw.levels))  # of the whole: it may have begun with what is fainter
             raw.stop = self._boundary(raw, "end", following.start if following is not None else head)
             self._keep(raw)
         for raw in self._growing():
@@ -333,7 +334,7 @@ class SpeechTrack:
         if len(pause) >= _CHUNK:
             chunks = pause[: len(pause) // _CHUNK * _CHUNK].reshape(-1, _CHUNK)
             rank = round(_CHUNK * self._settings.noise_percentile / 100)
-            exceeded = np.sort(np.sort(chunks, axis=1)[:, rank])
+            exceeded = np.sort(np.partition(chunks, rank, axis=1)[:, rank])
             if faint:
                 return float(exceeded[-1])
             self._last_noise = float(exceeded[len(exceeded) // 4])
@@ -363,5 +364,5 @@ class SpeechTrack:
 
 def _upper_level(samples_by_level: npt.NDArray[np.int64]) -> float:
     """The level that the loudest fifth of the speech, by duration, reaches; index i of the histogram counts speech at −i dB."""
-    reached = np.cumsum(samples_by_level)
-    return -float(np.searchsorted(reached, reached[-1] / 5))
+    reached = samples_by_level.cumsum()
+    return -float(reached.searchsorted(reached[-1] / 5))

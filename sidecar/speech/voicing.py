@@ -5,6 +5,7 @@ A voice has a pitch, which typing lacks, and its spectrum never stands still, as
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import Final
 
 import numpy as np
@@ -22,7 +23,8 @@ _LAGS: Final = slice(20, 133)
 """Pitch periods from 60 to 400 Hz."""
 _APART: Final = 8
 _LOWEST_BIN: Final = 4
-_WINDOW: Final = np.hanning(_SIZE).astype(np.float32)
+_WINDOW: Final = (np.hanning(_SIZE) * sqrt(_SIZE)).astype(np.float32)
+"""Scaled for the orthonormal transform, which numpy calculates in the precision of its input, several frames at once."""
 _TAPER: Final = 1 - 0.9 * np.arange(20, 133) / _SIZE
 """How the window lets the autocorrelation fall with the lag."""
 Spectra = npt.NDArray[np.float32]
@@ -32,9 +34,10 @@ def is_voice(pcm: Pcm, settings: SpeechSettings) -> bool:
     """Whether up to half a second of sound can be speech. In doubt it can."""
     power = _spectra(pcm)
     energy = power.sum(axis=1)
-    if energy.max() <= 0:
+    loudest = energy.max()
+    if loudest <= 0:
         return True
-    power = power[energy > energy.max() * 0.01]
+    power = power[energy > loudest * 0.01]
     if len(power) < 2:
         return False  # a stroke: no voice is so short
     voiced = float((_periodicity(power) > settings.voiced_correlation).mean())
@@ -54,19 +57,19 @@ def first_pitch(pcm: Pcm, settings: SpeechSettings) -> int:
 
 def _spectra(pcm: Pcm) -> Spectra:
     """Power spectra of overlapping frames of up to half a second of sound."""
-    samples = pcm[:BLOCK].astype(np.float32)
-    if len(samples) < _SIZE + 2 * _HOP:
-        samples = np.pad(samples, (0, _SIZE + 2 * _HOP - len(samples)))
-    samples = np.pad(samples, (0, -(len(samples) - _SIZE) % _HOP))
-    frames = np.lib.stride_tricks.sliding_window_view(samples, _SIZE)[::_HOP] * _WINDOW
-    spectra = np.fft.rfft(frames, axis=1)
+    size = min(len(pcm), BLOCK)
+    hops = np.zeros((max(-(-size // _HOP), _SIZE // _HOP + 2), _HOP), np.float32)
+    hops.reshape(-1)[:size] = pcm[:size]
+    frames = np.concatenate([hops[i : len(hops) - _SIZE // _HOP + 1 + i] for i in range(_SIZE // _HOP)], axis=1)
+    frames *= _WINDOW
+    spectra = np.fft.rfft(frames, axis=1, norm="ortho")
     power: Spectra = np.square(spectra.real) + np.square(spectra.imag)
     return power
 
 
 def _periodicity(power: Spectra) -> Spectra:
     """Highest peak of each frame's normalised autocorrelation at a voice's periods."""
-    correlation = np.fft.irfft(power, axis=1)
+    correlation = np.fft.irfft(power.astype(np.complex64), axis=1)
     peaks: Spectra = (correlation[:, _LAGS] / np.maximum(correlation[:, :1], 1e-9) / _TAPER).max(axis=1)
     return peaks
 
@@ -74,11 +77,18 @@ def _periodicity(power: Spectra) -> Spectra:
 def _likeness(power: Spectra) -> tuple[float, float]:
     """Median likeness (0–1) of spectra one hop apart and eight hops apart (0 where the sound is too short for that)."""
     shape = np.sqrt(power)
-    shape /= np.maximum(np.linalg.norm(shape, axis=1, keepdims=True), 1e-9)
-    near = float(np.median((shape[1:] * shape[:-1]).sum(axis=1)))
+    shape /= np.maximum(np.sqrt((shape * shape).sum(axis=1, keepdims=True)), 1e-9)
+    near = _median((shape[1:] * shape[:-1]).sum(axis=1))
     if len(shape) <= _APART + 1:
         return near, 0.0
-    return near, float(np.median((shape[_APART:] * shape[:-_APART]).sum(axis=1)))
+    return near, _median((shape[_APART:] * shape[:-_APART]).sum(axis=1))
+
+
+def _median(values: Spectra) -> float:
+    """As `np.median`, which takes five times as long over so few."""
+    ordered = np.sort(values)
+    middle = ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]
+    return float(middle.sum() / np.float32(len(middle)))
 
 
 def _held(power: Spectra, same: float) -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import hypot
+from typing import NamedTuple
 
 from control.contract.call import Turn, TurnKind
 from sidecar.turns.barge import Overlapped, overlapped
@@ -24,8 +25,7 @@ class Conversation:
     overlaps: list[Overlapped]
 
 
-@dataclass(frozen=True, slots=True)
-class _Turn:
+class _Turn(NamedTuple):
     kind: TurnKind
     caller: Span
     agent: Span
@@ -55,8 +55,10 @@ def fold(
 
 def _agent_backchannel(spurt: Span, caller: Sequence[Span], settings: TurnSettings) -> bool:
     """A short agent spurt wholly inside one caller spurt."""
+    if spurt.duration > settings.short_ms:
+        return False
     index = bisect_right(caller, spurt.start, key=lambda s: s.start) - 1
-    return spurt.duration <= settings.short_ms and index >= 0 and spurt.end <= caller[index].end
+    return index >= 0 and spurt.end <= caller[index].end
 
 
 class _Floor:
@@ -77,7 +79,7 @@ class _Floor:
         waiting: list[int] = []  # utterances that held the floor and have not been answered
         following = 0
         for index, spurt in enumerate(self._agent):
-            while following < len(self._utterances) and self._begins_before(following, spurt.start):
+            while following < len(self._utterances) and self._utterances[following].start < spurt.start:
                 if self._floor_at[following] is not None:
                     waiting.append(following)
                 following += 1
@@ -85,15 +87,12 @@ class _Floor:
             held = [w for w in waiting if (self._floor_at[w] or 0.0) <= spurt.start]
             if not held:
                 if turns:  # the agent goes on
-                    turns[-1] = replace(turns[-1], agent=_extended(turns[-1].agent, spurt))
+                    turns[-1] = turns[-1]._replace(agent=turns[-1].agent.until(spurt))
                 continue
             turn, rest = self._transfer(held, index)
             turns.append(turn)
             waiting = rest + [w for w in waiting if w not in held]
         return turns
-
-    def _begins_before(self, index: int, time: float) -> bool:
-        return self._utterances[index].start < time
 
     def _forgotten(self, index: int, now: float) -> bool:
         return any(self._utterances[index].start < reset <= now for reset in self._resets)
@@ -102,7 +101,7 @@ class _Floor:
         """The turn that spurt `index` makes of the utterances that held the floor, and those that still wait for an answer after it."""
         spurt, last = self._agent[index], held[-1]
         utterance = self._utterances[last]
-        caller = replace(utterance, start=self._utterances[held[0]].start)
+        caller = utterance._replace(start=self._utterances[held[0]].start)
         if spurt.start < utterance.end:
             kind: TurnKind = "overlap" if utterance.end - spurt.start <= self._settings.overlap_ms else "agent_interruption"
             # An agent that interrupts and falls silent again leaves the floor to the caller.
@@ -113,7 +112,7 @@ class _Floor:
             return _Turn("response", caller, spurt), []
         continued = self._utterances[resumed]
         self.resumed.append(continued)
-        caller = replace(caller, end=continued.end, end_uncertainty=continued.end_uncertainty)
+        caller = caller.until(continued)
         self._floor_at[resumed] = spurt.end if spurt.end < continued.end else None
         return _Turn("agent_interruption", caller, spurt), []
 
@@ -124,10 +123,6 @@ class _Floor:
         ended, following = self._utterances[last].end, self._utterances[last + 1]
         goes_on = following.start - ended <= self._settings.resume_ms and spurt.start <= following.start < spurt.end
         return last + 1 if goes_on else None
-
-
-def _extended(agent: Span, spurt: Span) -> Span:
-    return replace(agent, end=spurt.end, end_uncertainty=spurt.end_uncertainty)
 
 
 def _model(turn: _Turn, n: int, overlaps: Sequence[Overlapped], first_sound: FirstSound, settings: TurnSettings) -> Turn:

@@ -48,6 +48,8 @@ class Side:
         self._jitters: list[tuple[Mono, float]] = []
         """Until when, and how uneven the packets came since the entry before, in seconds."""
         self._located: dict[int, float] = {}
+        self._framed: dict[int, int] = {}
+        """Of the grid asked for last: frames of call time, and those of the stream that no packet to come can move any more."""
         self._settled_after = int((settings.stream.reach_s + 0.5) * RATE)
 
     def packet(self, packet: Tapped) -> None:
@@ -123,20 +125,27 @@ class Side:
 
     def grid(self, answered: Mono, first: int, last: int) -> LevelArray:
         """Levels (dB) in frames [first, last) of 10 ms of call time; what is not known is silence."""
-        grid = np.full(max(0, last - first), float(_UNHEARD_DB), np.float32)
-        origin = self.stream.origin
-        if origin is None:
-            return grid
-        for begin in range(first, last, 2 * _SECOND):
-            at = answered + begin / _SECOND
-            position = (at - origin) * RATE
-            for _ in range(2):  # the mapping is close to a straight line
-                position += (at - self.stream.locate(int(position))) * RATE
-            known = round(position * _SECOND / RATE)
+        grid = bytearray([-_UNHEARD_DB]) * (last - first)
+        framed: dict[int, int] = {}
+        for begin in range(first, last, 2 * _SECOND) if self.stream.origin is not None else ():
+            known = self._framed.get(begin)
+            if known is None:
+                known = self._frame(answered, begin)
+            if known * RATE // _SECOND < self.stream.position - self._settled_after:
+                framed[begin] = known
             levels = self.track.picture.between(known, known + min(2 * _SECOND, last - begin))
-            skipped = max(0, -known)
-            grid[begin - first + skipped : begin - first + skipped + len(levels)] = levels[: len(grid) - (begin - first + skipped)]
-        return grid
+            at = begin - first + max(0, -known)
+            grid[at : at + len(levels)] = levels
+        self._framed = framed
+        return -np.frombuffer(grid, np.uint8).astype(np.float32)
+
+    def _frame(self, answered: Mono, number: int) -> int:
+        """The frame on the stream's time line that is frame `number` of call time."""
+        at = answered + number / _SECOND
+        position = (at - (self.stream.origin or at)) * RATE
+        for _ in range(2):  # the mapping is close to a straight line
+            position += (at - self.stream.locate(int(position))) * RATE
+        return round(position * _SECOND / RATE)
 
     def sound_onsets(self, answered: Mono, since: float = float("-inf")) -> list[float]:
         """Call times at which something began to be heard."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """[start, end) in ms of call time, with ± of either edge."""
 
     start: float
@@ -20,6 +19,10 @@ class Span:
         """Length in ms."""
         return self.end - self.start
 
+    def until(self, other: Span) -> Span:
+        """From the start of this one to the end of another."""
+        return Span(self.start, other.end, self.start_uncertainty, other.end_uncertainty)
+
 
 def bridge(spans: Iterable[Span], gap: float) -> list[Span]:
     """Join spans (in order of start) whose gaps are not longer than `gap`."""
@@ -27,7 +30,7 @@ def bridge(spans: Iterable[Span], gap: float) -> list[Span]:
     for span in spans:
         if joined and span.start - joined[-1].end <= gap:
             if span.end > joined[-1].end:
-                joined[-1] = replace(joined[-1], end=span.end, end_uncertainty=span.end_uncertainty)
+                joined[-1] = joined[-1].until(span)
         else:
             joined.append(span)
     return joined
@@ -43,9 +46,9 @@ def without(spans: Iterable[Span], holes: Sequence[Span]) -> list[Span]:
                 cut.append(span)
                 continue
             if span.start < hole.start:
-                cut.append(replace(span, end=hole.start))
+                cut.append(span._replace(end=hole.start))
             if span.end > hole.end:
-                cut.append(replace(span, start=hole.end))
+                cut.append(span._replace(start=hole.end))
         left = cut
     return left
 

@@ -44,3 +44,12 @@ def test_a_pause_without_packets_is_placed_by_its_neighbours() -> None:
     envelope.add(0.0, 10.0)
     envelope.add(100.0, 110.002)
     assert envelope.place(50.0) == pytest.approx(60.001)
+
+
+def test_a_packet_that_came_sooner_counts_for_times_that_were_asked_before() -> None:
+    envelope = Envelope()
+    for second in range(6):
+        envelope.add(float(second), 10.02 + second)
+    assert envelope.place(2.5) == pytest.approx(12.52)
+    envelope.add(2.1, 12.1)
+    assert envelope.place(2.5) < 12.51
