@@ -122,8 +122,9 @@ def bridge_lost(power: Levels, spans: list[tuple[int, int]]) -> float:
 def threshold(level: float, noise: float | None, settings: SpeechSettings) -> tuple[float, float]:
     """The level to cross, and how many dB of the speech are visible above it (`depth_db` when nothing is hidden)."""
     wanted = level - settings.depth_db
-    crossing = wanted if noise is None else max(wanted, noise + settings.noise_margin_db)
-    return crossing, min(settings.depth_db, level - crossing)
+    if noise is None or noise + settings.noise_margin_db <= wanted:
+        return wanted, settings.depth_db  # to the bit: what is hidden decides how runs and holes are read
+    return noise + settings.noise_margin_db, level - (noise + settings.noise_margin_db)
 
 
 def crossing(power: Levels, level: float, core: int, side: Side, *, noisy: bool, settings: SpeechSettings) -> int | None:

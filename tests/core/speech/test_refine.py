@@ -77,6 +77,12 @@ def test_nothing_above_the_level_is_no_boundary() -> None:
     assert refine.crossing(runs(), -50, 100, "end", noisy=False, settings=SETTINGS) is None
 
 
+@pytest.mark.parametrize("noise", [None, -90.0])
+def test_nothing_is_hidden_where_no_noise_is_whatever_the_level(noise: float | None) -> None:
+    levels = [-level / 997 for level in range(5_000, 45_000, 7)]
+    assert {refine.threshold(level, noise, SETTINGS)[1] for level in levels} == {SETTINGS.depth_db}
+
+
 def test_noise_raises_the_threshold_and_hides_depth() -> None:
     assert refine.threshold(-20.0, None, SETTINGS) == (-50.0, 30.0)
     assert refine.threshold(-20.0, -60.0, SETTINGS) == (-50.0, 30.0)
