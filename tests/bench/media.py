@@ -14,6 +14,7 @@ import numpy as np
 
 from sidecar.lab import g711
 from sidecar.lab.speech import TEXTS, clip
+from sidecar.media.decode import Pcm
 from tests.bench.machine import LOAD_CORE, TEST_CORE, Meter, Used, cpu_seconds, pinned
 from tests.bench.ng import Engine
 from tests.bench.peers import NoPeer
@@ -24,6 +25,8 @@ from tests.support.product import free_port
 
 PACKETS_A_SECOND = 100
 """Of one call, both directions together."""
+OCTETS, PAUSE = 160, 6400
+"""Of a packet's audio; samples between what the one party says and the other's answer."""
 LOSS_PCT, DELAY_US = 0.01, 5000.0
 """A relay keeps up while less is lost and the slowest hundredth waits less."""
 
@@ -77,11 +80,18 @@ def compiled(folder: Path) -> Path:
 
 
 def audio(folder: Path) -> Path:
-    """Raw µ-law of a conversation: the lab's clips, each followed by a second of silence."""
+    """Raw µ-law of a conversation whose parties take turns with the lab's clips: a frame of the caller, one of the agent, and so on."""
     file = folder / "audio.ulaw"
     if not file.exists():
-        pause = np.zeros(8000, np.int16)
-        file.write_bytes(g711.encode(np.concatenate([part for name in TEXTS for part in (clip(name).samples, pause)]), "PCMU"))
+        parties: tuple[list[Pcm], list[Pcm]] = ([], [])
+        for n, name in enumerate(TEXTS):
+            said = np.concatenate((clip(name).samples, np.zeros(PAUSE, np.int16)))
+            parties[n % 2].append(said)
+            parties[1 - n % 2].append(np.zeros_like(said))
+        tracks = [np.concatenate(party) for party in parties]
+        whole = len(tracks[0]) // OCTETS * OCTETS
+        frames = [np.frombuffer(g711.encode(track[:whole], "PCMU"), np.uint8).reshape(-1, OCTETS) for track in tracks]
+        file.write_bytes(np.stack(frames, axis=1).tobytes())
     return file
 
 

@@ -29,7 +29,7 @@ from tests.bench.profile import report
 LIVE_CALLS, WINDOW = 300, 6.0
 CALLS, SECONDS, PERIOD = 32, 30.0, 0.7
 """Of the profile: a look comes to each call so often at 300 calls."""
-STEP, OCTETS = 0.02, 160
+STEP = 0.02
 _LEGS: tuple[Leg, Leg] = ("A", "B")
 PARTS = FORWARDING, LOOP, ANALYSIS = ("the thread that forwards", "event loop: copies to the analysis", "analysis process")
 _FORWARDER = "trunkside-media"
@@ -48,11 +48,10 @@ STAGES = {
 
 
 class Party:
-    """What one side of a call sends: µ-law from somewhere in a conversation, 20 ms a packet, its arrivals a little uneven."""
+    """What one side of a call sends: its part of a conversation from somewhere on, 20 ms a packet, the arrivals a little uneven."""
 
-    def __init__(self, leg: Leg, sound: bytes, chance: random.Random) -> None:
-        self._leg, self._sound, self._chance = leg, sound, chance
-        self._first = chance.randrange(len(sound) // OCTETS)
+    def __init__(self, leg: Leg, said: Sequence[bytes], first: int, chance: random.Random) -> None:
+        self._leg, self._said, self._first, self._chance = leg, said, first, chance
         self._sequence, self._timestamp, self._ssrc = chance.randrange(1 << 15), chance.randrange(1 << 31), chance.randrange(1 << 32)
         self._lag = chance.random() * STEP
         self._sent = 0
@@ -61,9 +60,9 @@ class Party:
         """The packets that came before `now`, seconds since the answer, and after the last call of this method."""
         sent: list[Tapped] = []
         while (at := self._sent * STEP + self._lag) < now - STEP:
-            start = (self._first + self._sent) * OCTETS % (len(self._sound) - OCTETS)
-            head = struct.pack("!BBHII", 0x80, 0, self._sequence + self._sent, self._timestamp + self._sent * OCTETS, self._ssrc)
-            sent.append((self._leg, head + self._sound[start : start + OCTETS], Mono(at + self._chance.random() * 3e-4)))
+            head = struct.pack("!BBHII", 0x80, 0, self._sequence + self._sent, self._timestamp + self._sent * media.OCTETS, self._ssrc)
+            audio = self._said[(self._first + self._sent) % len(self._said)]
+            sent.append((self._leg, head + audio, Mono(at + self._chance.random() * 3e-4)))
             self._sent += 1
         return sent
 
@@ -71,13 +70,19 @@ class Party:
 def requests(sound: bytes) -> list[Look]:
     """What the sidecar would ask of the analysis while `CALLS` calls talk for `SECONDS`."""
     chance = random.Random(1)
-    parties = {str(n): [Party(leg, sound, chance) for leg in _LEGS] for n in range(CALLS)}
+    frames = [sound[at : at + media.OCTETS] for at in range(0, len(sound), media.OCTETS)]
+    parties = {str(n): _conversation(frames, chance) for n in range(CALLS)}
     begin: list[Work] = [*(Negotiated(leg, {0: STATIC[0]}) for leg in _LEGS), Answered(Mono(0.0))]
     looks = [Look([(call, begin) for call in parties], Mono(0.0))]
     for n in range(1, int(SECONDS / PERIOD) + 1):
         now = n * PERIOD
         looks.append(Look([(call, _heard(both, now)) for call, both in parties.items()], Mono(now)))
     return looks
+
+
+def _conversation(frames: Sequence[bytes], chance: random.Random) -> list[Party]:
+    first = chance.randrange(len(frames) // 2)
+    return [Party(leg, frames[n::2], first, chance) for n, leg in enumerate(_LEGS)]
 
 
 def _heard(parties: Sequence[Party], now: float) -> list[Work]:

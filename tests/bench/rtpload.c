@@ -20,7 +20,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
-enum { AUDIO_BYTES = 160, HEADER = 12, PACKET = HEADER + AUDIO_BYTES, BATCH = 64, REMEMBERED = 256 };
+enum { AUDIO_BYTES = 160, HEADER = 12, PACKET = HEADER + AUDIO_BYTES, TURN = 2 * AUDIO_BYTES, BATCH = 64, REMEMBERED = 256 };
 static const int64_t FRAME_NS = 20000000, READ_EVERY_NS = 250000, AFTERWARDS_NS = 400000000;
 static const uint32_t FIRST_SSRC = 0x54000000;
 
@@ -70,7 +70,7 @@ static void send_one(int fd, struct flow *flow, uint32_t ssrc, const uint8_t *au
     memcpy(packet + 4, &timestamp, 4);
     memcpy(packet + 8, &source, 4);
     memcpy(packet + HEADER, audio + flow->audio_at, AUDIO_BYTES);
-    flow->audio_at = (flow->audio_at + AUDIO_BYTES) % (length - AUDIO_BYTES);
+    flow->audio_at = (flow->audio_at + TURN) % length;
     int64_t now = clock_ns();
     flow->left_ns[flow->sent % REMEMBERED] = counts ? now : -1;
     flow->sent++;
@@ -160,7 +160,7 @@ static uint8_t *read_audio(const char *path, size_t *length) {
     uint8_t *audio = malloc(16 << 20);
     *length = fread(audio, 1, 16 << 20, file);
     fclose(file);
-    if (*length <= 2 * AUDIO_BYTES) { fprintf(stderr, "%s is too short\n", path); exit(1); }
+    if (!*length || *length % TURN) { fprintf(stderr, "%s does not hold frames of both parties in turns\n", path); exit(1); }
     return audio;
 }
 
@@ -175,7 +175,7 @@ int main(int argc, char **argv) {
     if (!total) { fprintf(stderr, "no calls\n"); return 2; }
     delays_room = (size_t)(total * 50 * window * 1.1) + 1000;
     delays = calloc(delays_room, sizeof *delays);
-    for (uint32_t i = 0; i < total; i++) flows[i].audio_at = (size_t)i * 7919 % (length / AUDIO_BYTES - 1) * AUDIO_BYTES;
+    for (uint32_t i = 0; i < total; i++) flows[i].audio_at = (size_t)(i / 2) * 7919 % (length / TURN) * TURN + i % 2 * AUDIO_BYTES;
     prctl(PR_SET_TIMERSLACK, 1);
 
     int64_t start = clock_ns() + 5000000, opens = start + (int64_t)(warm_up * 1e9), closes = opens + (int64_t)(window * 1e9);
