@@ -16,7 +16,7 @@ from sidecar.clocks import Addr, Mono
 from sidecar.media.relay import Leg
 from sidecar.media.tap import Tapped
 
-ABI: Final = 2
+ABI: Final = 3
 LIBRARY: Final = Path(__file__).with_name("librelay.so")
 TAP_OCTETS: Final = 16 << 20
 """Room for what was forwarded since the last look: 300 calls for more than two seconds."""
@@ -86,7 +86,7 @@ class Forwarder:
         self._slots = 0
 
     def own(self, owner: Owner) -> int:
-        """A slot for the paths of one owner."""
+        """A slot for the paths of one owner, never 0."""
         self._slots += 1
         self._owners[self._slots] = owner
         return self._slots
@@ -107,13 +107,11 @@ class Forwarder:
             raise OSError("the system watches no more sockets")
         return index
 
-    def open(self, path: int, source: Addr, destination: Addr, *, final: bool) -> bool:
-        """Let packets from `source` pass to `destination` from now on; `final`: all others are refused without asking.
-
-        False while packets of the path still wait for `settle`, which would be overtaken.
+    def open(self, path: int, source: Addr, destination: Addr, *, final: bool) -> None:
+        """Let packets from `source` pass to `destination` from now on, those first that wait for `settle`; `final`: all others are refused
+        without asking. Not from an owner's `decide`: what it has not been asked about yet would be overtaken.
         """
-        opened: int = self._lib.relay_open(self._relay, path, *_address(source), *_address(destination), final)
-        return bool(opened)
+        self._lib.relay_open(self._relay, path, *_address(source), *_address(destination), final)
 
     def close(self, path: int) -> None:
         """Ask about every packet again."""
@@ -224,7 +222,7 @@ def _loaded(path: Path) -> ctypes.CDLL:
         "relay_delete": (None, [pointer]),
         "relay_notice": (number, [pointer]),
         "relay_add": (number, [pointer, number, number, word, word, number]),
-        "relay_open": (number, [pointer, word, number, octets, ctypes.c_uint16, number, octets, ctypes.c_uint16, number]),
+        "relay_open": (None, [pointer, word, number, octets, ctypes.c_uint16, number, octets, ctypes.c_uint16, number]),
         "relay_close": (None, [pointer, word]),
         "relay_remove": (None, [pointer, word]),
         "relay_figures": (None, [pointer, word, ctypes.POINTER(ctypes.c_uint64)]),

@@ -13,6 +13,7 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ABI 2
+#define ABI 3
 #define LARGEST 2048
 #define BATCH 16
 #define EVENTS 256
@@ -46,6 +47,8 @@ typedef struct {
     uint64_t accepted, refused, send_errors, dropped, waiting, seen;
     double samples[SAMPLES];
 } path_t;
+
+static const uint32_t NOBODY = 0; /* a slot without an owner */
 
 /* One packet in a queue; `length` octets follow. `port` and `address` are the source's, in the order of the network. */
 typedef struct {
@@ -349,21 +352,46 @@ int relay_add(relay_t *relay, int in, int out, uint32_t slot, uint32_t leg, int 
     return failed ? -1 : (int)index;
 }
 
-/* Open a path: packets from `source` go to `destination`. `final`: nobody else can be meant, so others are refused here.
- * 0 where packets of this path still wait to be taken: they would be overtaken. */
-int relay_open(relay_t *relay, uint32_t index, int family, const uint8_t *source, uint16_t source_port, int to_family, const uint8_t *destination,
-               uint16_t destination_port, int final) {
+/* Forward what waits of a path that opens, as it would have been forwarded had it come a moment later. What others sent waits on. Else a path
+ * whose packets come faster than its owner decides would never open, and everybody would wait for the owner. `lock` is held. */
+static void catch_up(relay_t *relay, uint32_t index) {
+    path_t *path = relay->paths[index];
+    queue_t *queue = &relay->unknown;
+    double now = seconds(CLOCK_MONOTONIC);
+    pthread_mutex_lock(&relay->ring_lock);
+    for (size_t at = 0; path->waiting && at < queue->used;) {
+        head_t head;
+        memcpy(&head, queue->octets + at, sizeof head);
+        const uint8_t *data = queue->octets + at + sizeof head;
+        struct sockaddr_storage source;
+        if (head.slot == path->slot && head.path == index && address(&source, head.family, head.address, head.port) && same(&source, &path->source)) {
+            struct iovec part = {(void *)data, head.length};
+            struct mmsghdr leaving = {
+                .msg_hdr = {.msg_name = &path->destination, .msg_namelen = path->destination_length, .msg_iov = &part, .msg_iovlen = 1}};
+            leave(path, &leaving, 1);
+            path->accepted++;
+            if (++path->seen % SAMPLE_EVERY == 0) path->samples[(path->seen / SAMPLE_EVERY - 1) % SAMPLES] = now - head.arrival;
+            if (path->tapped && !append(&relay->tap, head, &source, data)) path->dropped++;
+            memcpy(queue->octets + at + offsetof(head_t, slot), &NOBODY, sizeof NOBODY);
+            path->waiting--;
+        }
+        at += sizeof head + head.length;
+    }
+    pthread_mutex_unlock(&relay->ring_lock);
+}
+
+/* Open a path: packets from `source` go to `destination`, those first that wait to be decided upon. `final`: nobody else can be meant, so
+ * others are refused here. Not while the owner is deciding upon packets of this path: they would be overtaken. */
+void relay_open(relay_t *relay, uint32_t index, int family, const uint8_t *source, uint16_t source_port, int to_family, const uint8_t *destination,
+                uint16_t destination_port, int final) {
     pthread_mutex_lock(&relay->lock);
     path_t *path = relay->paths[index];
-    int idle = path->waiting == 0;
-    if (idle) {
-        address(&path->source, family, source, source_port);
-        path->destination_length = address(&path->destination, to_family, destination, destination_port);
-        path->open = 1;
-        path->final = final;
-    }
+    address(&path->source, family, source, source_port);
+    path->destination_length = address(&path->destination, to_family, destination, destination_port);
+    path->open = 1;
+    path->final = final;
+    catch_up(relay, index);
     pthread_mutex_unlock(&relay->lock);
-    return idle;
 }
 
 /* Every packet of a path is to be asked about again. */

@@ -458,7 +458,8 @@ class MediaLine:
             if self._wire is not None and index in self._open:
                 native.gather()  # while it is known which way these went
             self._open.pop(index, None)
-            if path is not None and native.open(index, path.source, path.destination, final=path.final):
+            if path is not None:
+                native.open(index, path.source, path.destination, final=path.final)
                 self._open[index] = path
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import socket
 import subprocess
 import sys
+import termios
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -18,7 +20,7 @@ import pytest
 
 from sidecar.clocks import Addr
 from sidecar.media.tap import Ring
-from sidecar.native.forwarder import Forwarder
+from sidecar.native.forwarder import Forwarder, Owner, Packet
 from sidecar.net.clock import mono
 from sidecar.net.rtp import MediaLine, NoPorts, PortPool
 
@@ -219,6 +221,45 @@ async def test_packets_that_came_before_the_lock_are_not_overtaken(pool: Pool) -
     assert min(line.delays) >= 0.0
 
 
+def test_a_path_opens_though_its_packets_keep_coming_and_none_is_overtaken() -> None:
+    forwarder, asked, copies = Forwarder(), list[bytes](), list[bytes]()
+    with party() as near, party() as far, party() as caller, party() as agent, party() as stranger:
+
+        def decide(asked_about: Packet) -> None:
+            asked.append(asked_about.data)
+            far.sendto(asked_about.data, agent.getsockname())
+            if len(asked) == 1:  # more of them come while this one is decided upon
+                for sender, sequence in ((caller, 1), (stranger, 50), (caller, 2)):
+                    sender.sendto(packet(sequence), near.getsockname())
+                put_by(near, forwarder, path)
+
+        def decided() -> None:
+            if len(asked) == 1:
+                forwarder.open(path, caller.getsockname(), agent.getsockname(), final=False)
+
+        slot = forwarder.own(Owner(decide, decided, lambda packets: copies.extend(data for _, data, _ in packets)))
+        path = forwarder.add(near, far, slot, 0, tapped=True)
+        caller.sendto(packet(0), near.getsockname())
+        put_by(near, forwarder, path)
+        forwarder.settle()
+        caller.sendto(packet(3), near.getsockname())
+        put_by(near, forwarder, path)
+        assert [agent.recv(2048) for _ in range(4)] == [packet(sequence) for sequence in range(4)]
+        forwarder.settle()  # only what a stranger sent is left
+        assert asked == [packet(0), packet(50)]
+        assert copies == [packet(1), packet(2), packet(3)]
+        assert forwarder.remove(path).accepted == 3
+        forwarder.stop()
+
+
+def put_by(sock: socket.socket, forwarder: Forwarder, path: int) -> None:
+    """Wait until the thread has dealt with what came: it reads under the lock that a look at the figures takes."""
+    until = mono() + 5
+    while int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), sys.byteorder):
+        assert mono() < until
+    forwarder.figures(path)
+
+
 async def test_what_was_sent_before_the_end_arrives(pool: Pool) -> None:
     """The last packets of a call are forwarded although its BYE has overtaken them."""
     ring, ports = Ring(1000), pool(40)
@@ -287,7 +328,7 @@ async def test_a_line_whose_sockets_cannot_be_watched_gives_everything_back(pool
 
 _PRIORITIES = """
 import json, os, time
-from sidecar.native.forwarder import Forwarder
+from sidecar.native.forwarder import Forwarder, Owner, Packet
 forwarder = Forwarder()
 for _ in range(200):  # the thread has just begun
     threads = sorted(os.listdir("/proc/self/task"), key=int)
