@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -23,17 +23,21 @@ _FAST: Final = sorted(2**a * 3**b * 5**c for a in range(4, 18) for b in range(5)
 """Lengths without large prime factors."""
 
 # How much of a boundary is lost when all but the top `depth` dB of the speech are hidden: depth → (median, 90th percentile) in ms.
-_END_LOST: Final = (
-    (5.0, 105.0, 260.0),
-    (7.5, 86.0, 224.0),
-    (10.0, 67.0, 210.0),
-    (15.0, 37.0, 146.0),
-    (20.0, 20.0, 92.0),
-    (25.0, 5.0, 36.0),
-    (27.5, 0.0, 12.0),
-    (30.0, 0.0, 8.0),
+_END_LOST: Final = np.transpose(
+    [
+        (5.0, 105.0, 260.0),
+        (7.5, 86.0, 224.0),
+        (10.0, 67.0, 210.0),
+        (15.0, 37.0, 146.0),
+        (20.0, 20.0, 92.0),
+        (25.0, 5.0, 36.0),
+        (27.5, 0.0, 12.0),
+        (30.0, 0.0, 8.0),
+    ]
 )
-_ONSET_LOST: Final = ((5.0, 14.0, 70.0), (10.0, 6.0, 48.0), (15.0, 3.0, 36.0), (20.0, 1.0, 20.0), (25.0, 0.0, 5.0), (30.0, 0.0, 4.0))
+_ONSET_LOST: Final = np.transpose(
+    [(5.0, 14.0, 70.0), (10.0, 6.0, 48.0), (15.0, 3.0, 36.0), (20.0, 1.0, 20.0), (25.0, 0.0, 5.0), (30.0, 0.0, 4.0)]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,9 @@ def band_power(pcm: Pcm, settings: SpeechSettings) -> Levels:
     smooth[1:] += power[:-1]
     smooth[:-1] += power[1:]
     smooth[1:-1] /= 3
-    smooth[:: len(smooth) - 1 or 1] /= 2
+    smooth[0] /= 2
+    if len(smooth) > 1:
+        smooth[-1] /= 2
     return decibels(smooth)
 
 
@@ -154,15 +160,5 @@ def crossing(power: Levels, level: float, core: int, side: Side, *, noisy: bool,
 def expected_loss(depth: float, side: Side) -> tuple[float, float]:
     """What hiding all but the top `depth` dB costs: (bias to correct, uncertainty left) in ms."""
     table = _END_LOST if side == "end" else _ONSET_LOST
-    index = bisect_right(table, depth, key=_depth)
-    if index in (0, len(table)):
-        _, median, ninety = table[min(index, len(table) - 1)]
-    else:
-        (low, median, ninety), (high, next_median, next_ninety) = table[index - 1 : index + 1]
-        median += (next_median - median) / (high - low) * (depth - low)
-        ninety += (next_ninety - ninety) / (high - low) * (depth - low)
+    median, ninety = (float(np.interp(depth, table[0], lost)) for lost in table[1:])
     return median, max(ninety - median, median)
-
-
-def _depth(row: tuple[float, float, float]) -> float:
-    return row[0]

@@ -125,12 +125,15 @@ class Side:
 
     def grid(self, answered: Mono, first: int, last: int) -> LevelArray:
         """Levels (dB) in frames [first, last) of 10 ms of call time; what is not known is silence."""
+        origin = self.stream.origin
+        if origin is None:
+            return np.full(max(0, last - first), float(_UNHEARD_DB), np.float32)
         grid = bytearray([-_UNHEARD_DB]) * (last - first)
         framed: dict[int, int] = {}
-        for begin in range(first, last, 2 * _SECOND) if self.stream.origin is not None else ():
+        for begin in range(first, last, 2 * _SECOND):
             known = self._framed.get(begin)
             if known is None:
-                known = self._frame(answered, begin)
+                known = self._frame(answered, origin, begin)
             if known * RATE // _SECOND < self.stream.position - self._settled_after:
                 framed[begin] = known
             levels = self.track.picture.between(known, known + min(2 * _SECOND, last - begin))
@@ -139,10 +142,10 @@ class Side:
         self._framed = framed
         return -np.frombuffer(grid, np.uint8).astype(np.float32)
 
-    def _frame(self, answered: Mono, number: int) -> int:
+    def _frame(self, answered: Mono, origin: float, number: int) -> int:
         """The frame on the stream's time line that is frame `number` of call time."""
         at = answered + number / _SECOND
-        position = (at - (self.stream.origin or at)) * RATE
+        position = (at - origin) * RATE
         for _ in range(2):  # the mapping is close to a straight line
             position += (at - self.stream.locate(int(position))) * RATE
         return round(position * _SECOND / RATE)

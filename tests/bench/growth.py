@@ -19,7 +19,7 @@ from tests.bench.ua import Parties, hold, release
 from tests.support.product import free_port
 
 RATE = 50
-LINGERING = "(what is left of a call is kept for 32 s, RFC 3261 timers H and J, so for 1,600 calls at this rate)"
+LINGERING = f"(what is left of a call is kept for 64*T1, 32 s: that of {32 * RATE} calls)"
 HELD = (0, 150, 300)
 LONG_CALLS, STRETCH, STRETCHES = 50, 15.0, 4
 ASKED = ("list, newest 50", "list, all filters", "show", "summary, all")

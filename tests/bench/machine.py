@@ -29,7 +29,7 @@ def tree(pid: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            fields = _stat(int(entry.name))
+            fields = _stat(entry)
             if fields:
                 children.setdefault(int(fields[1]), []).append(int(entry.name))
     found, todo = [], [pid]
@@ -58,10 +58,11 @@ def threads(pids: Sequence[int]) -> dict[int, Thread]:
     found: dict[int, Thread] = {}
     for folder in (thread for pid in pids for thread in _threads(pid)):
         try:
-            name, fields = (folder / "comm").read_text().strip(), (folder / "stat").read_text().rsplit(")", 1)[1].split()
-        except (OSError, IndexError):
+            name = (folder / "comm").read_text().strip()
+        except OSError:
             continue
-        found[int(folder.name)] = Thread(name, int(fields[11]) / _TICK, int(fields[12]) / _TICK)
+        if fields := _stat(folder):
+            found[int(folder.name)] = Thread(name, int(fields[11]) / _TICK, int(fields[12]) / _TICK)
     return found
 
 
@@ -123,10 +124,10 @@ def version(command: Sequence[str]) -> str:
     return next((line.strip() for line in (done.stdout + done.stderr).splitlines() if any(c.isdigit() for c in line)), "?")
 
 
-def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat behind the name: state, parent, …"""
+def _stat(folder: Path) -> list[str]:
+    """The fields of a process's or a thread's stat behind the name: state, parent, …; none when it is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (folder / "stat").read_text().rsplit(")", 1)[1].split()
     except (OSError, IndexError):
         return []
 
@@ -143,11 +144,8 @@ def _thread_seconds(thread: Path) -> float:
         return int((thread / "schedstat").read_text().split()[0]) / 1e9
     except (OSError, IndexError):
         pass
-    try:
-        fields = (thread / "stat").read_text().rsplit(")", 1)[1].split()
-    except (OSError, IndexError):
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / _TICK
+    fields = _stat(thread)
+    return (int(fields[11]) + int(fields[12])) / _TICK if fields else 0.0
 
 
 def _rollup(pid: int) -> int:

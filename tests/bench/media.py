@@ -19,18 +19,12 @@ from tests.bench.machine import LOAD_CORE, TEST_CORE, Meter, Used, cpu_seconds, 
 from tests.bench.ng import Engine
 from tests.bench.peers import NoPeer
 from tests.bench.systems import HOST, trunkside
-from tests.bench.table import US, Results
+from tests.bench.table import Results
 from tests.bench.ua import Parties, hold, release
 from tests.support.product import free_port
 
-PACKETS_A_SECOND = 100
-"""Of one call, both directions together."""
 OCTETS, PAUSE = 160, 6400
 """Of a packet's audio; samples between what the one party says and the other's answer."""
-BEHIND = (
-    "at the most calls with media the one core has no time for all of the analysis: every packet is relayed, and a call says how many of "
-    "its packets were not heard"
-)
 LOSS_PCT, DELAY_US = 0.01, 5000.0
 """A relay keeps up while less is lost and the slowest hundredth waits less."""
 
@@ -99,7 +93,7 @@ def audio(folder: Path) -> Path:
     return file
 
 
-def flow(relay: Relay, folder: Path, *, warm_up: float, window: float, edge: Callable[[], object] = object) -> Flow:
+def flow(relay: Relay, folder: Path, *, warm_up: float, window: float, edge: Callable[[], object] = lambda: None) -> Flow:
     """Play audio both ways through every call of a relay, and read its CPU over the window. `edge` is called where it begins and ends."""
     table = folder / "ports.txt"
     table.write_text("".join(f"{caller} {agent}\n" for caller, agent in relay.ports))
@@ -195,8 +189,6 @@ def most_calls(results: Results, name: str, folder: Path, *, window: float, step
         else:
             high = calls
     results.add("most calls with media", "calls", name, best, more_is_better=True)
-    if name == US:
-        results.remark(BEHIND)
 
 
 def _note(results: Results, name: str, seen: Flow) -> None:

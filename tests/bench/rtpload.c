@@ -3,7 +3,8 @@
  *     rtpload MAP AUDIO CALLER_PORT AGENT_PORT WARM_UP_S WINDOW_S
  *
  * Each line of MAP is a call: the relay's port for its caller and the one for its agent, on 127.0.0.1. All callers share one socket and all
- * agents another, so a relay must tell calls apart by its own ports. AUDIO is raw µ-law, played in a loop from another place for each flow.
+ * agents another, so a relay must tell calls apart by its own ports. AUDIO is raw µ-law of a conversation, 20 ms
+ * of the caller and 20 ms of the agent in turns, played in a loop from another place for each call.
  * Prints "begin" and "end" at the borders of the window, so that whoever started this can read the relay's CPU, and then one line of JSON.
  *
  * A packet carries nothing but RTP and audio. When it left is remembered by flow and sequence number; when it came is the kernel's time stamp.
